@@ -1,0 +1,1 @@
+"""The Kubernetes side: turns `DSPyApp` objects into Deployments, Services and their like."""
