@@ -7,6 +7,7 @@ dspy_version=3.4.1
 compile=(../.venv/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links
          --no-emit-trusted-host --strip-extras --allow-unsafe --no-header)
 
+"${compile[@]}" build.in -o build.txt
 "${compile[@]}" operator.in -o operator.txt
 "${compile[@]}" worker.in -o worker.txt
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
