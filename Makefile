@@ -1,0 +1,56 @@
+# Every task of this repository. CI calls these and nothing else.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := operator worker devcluster demo bench tools tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit install lock reference cluster cluster-down bench format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: install ## From a bare machine to pods that answer; shows each step
+	@$(BIN)/python -m demo
+
+test: install check ## Everything: lint, types, contracts, unit, service and cluster tests
+	@$(BIN)/pytest tests
+
+check: install ## Lint, types and import contracts, without running tests
+	@echo "== ruff, yamllint";  $(BIN)/ruff format --check --quiet $(SOURCES) && $(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/yamllint --strict crds examples
+	@echo "== mypy";            $(BIN)/mypy
+	@echo "== import contracts"; $(BIN)/lint-imports | tail -n 3
+
+unit: install ## The fast tests only
+	@$(BIN)/pytest tests/unit tests/repo
+
+cluster: install ## A Kubernetes with operator and images: the one in KUBECONFIG, kind, or one of its own
+	@$(BIN)/python -m devcluster up
+
+cluster-down: install ## Remove the cluster that this checkout started, completely
+	@$(BIN)/python -m devcluster down
+
+bench: install ## Ratios against baselines measured in the same run; takes about 15 minutes
+	@$(BIN)/python -m bench
+
+format: install ## Format the code
+	@$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)
+
+reference: install ## Write docs/reference from the CRD
+	@$(BIN)/python tools/reference.py
+
+lock: install ## Lock requirements/*.in anew
+	@requirements/lock.sh
+
+clean: ## Remove the virtual environment and tool caches
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+
+install: .venv/installed ## The development environment in .venv
+
+.venv/installed: requirements/dev.txt pyproject.toml
+	@echo "== Python packages into .venv, about a minute the first time"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,139 @@
+"""The DSPyApp document as frozen values."""
+
+import contextlib
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dspy_worker.contract import app
+from dspy_worker.contract.typeexpr import Choice, ListOf, Named
+
+TICKETS: dict[str, Any] = {
+    "apiVersion": "dspy-operator.io/v1alpha1",
+    "kind": "DSPyApp",
+    "metadata": {"name": "tickets", "labels": {"team": "support"}},
+    "spec": {
+        "program": {
+            "signature": {
+                "instructions": "Sort a ticket.",
+                "types": [{"name": "Person", "fields": [{"name": "first_name"}]}],
+                "inputs": [{"name": "text"}],
+                "outputs": [
+                    {"name": "label", "type": "Literal['bug', 'billing']"},
+                    {"name": "people", "type": "list[Person]"},
+                ],
+            },
+            "demos": [{"text": "I was charged twice", "label": "billing", "people": []}],
+        },
+        "models": [{"name": "main", "model": "m", "endpoint": "http://lm.example/v1/"}],
+    },
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """Return TICKETS with one field set; `None` removes it."""
+    document = copy.deepcopy(TICKETS)
+    *parents, last = path.split(".")
+    target: Any = document
+    for key in parents:
+        target = target[int(key)] if key.isdigit() else target.setdefault(key, {})
+    if value is None:
+        target.pop(last)
+    else:
+        target[int(last) if last.isdigit() else last] = value
+    return document
+
+
+def test_a_document_becomes_frozen_values() -> None:
+    loaded = app.load(TICKETS)
+
+    signature = loaded.program.signature
+    assert signature is not None
+    assert signature.outputs[0].type == Choice(values=("bug", "billing"))
+    assert signature.outputs[1].type == ListOf(item=Named(name="Person"))
+    assert loaded.models[0].endpoint == "http://lm.example/v1"
+    assert loaded.namespace == "default"
+    assert loaded.serving == app.Serving()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("kind", "Deployment", "expected kind DSPyApp of dspy-operator.io/v1alpha1"),
+        ("metadata", None, "metadata: is missing"),
+        ("spec.program.signature", None, "needs exactly one of signature and python"),
+        ("spec.program.python", {"entrypoint": "a:b"}, "exactly one of signature and python"),
+        ("spec.program.signature.outputs.0.type", "Litteral['a']", "outputs[0].type:"),
+        ("spec.program.signature.outputs.0.type", "list[Human]", "type 'Human' is unknown"),
+        ("spec.program.signature.inputs.0.name", "label", "'label' stands in inputs and"),
+        ("spec.program.signature.inputs.0.name", "Text", "must be lower-case letters"),
+        ("spec.program.signature.inputs", [], "inputs needs at least one field"),
+        ("spec.program.signature.inputs", "text", "inputs: expected a list, got a string"),
+        ("spec.program.module", {"type": "ReAct"}, "tools belong to type ReAct"),
+        ("spec.program.module", {"type": "Refine"}, "'Refine' is not one of Predict, Chain"),
+        ("spec.program.demos.0", {"txt": "x"}, "demos[0]: 'txt' is no field of the signature"),
+        ("spec.models", [], "spec.models: needs at least one entry"),
+        ("spec.models.0.endpoint", "lm.example/v1", "is not an http or https URL"),
+        ("spec.models.0.temperature", "warm", "is not a decimal string such as '0.7'"),
+        ("spec.models.0.temperature", "NaN", "is not a decimal string such as '0.7'"),
+        ("spec.serving.concurrency", "64", "spec.serving.concurrency: expected an integer"),
+        ("spec.serving.concurrency", True, "spec.serving.concurrency: expected an integer"),
+        ("spec.serving.drainSeconds", 5, "drainSeconds must be at least timeoutSeconds"),
+    ],
+)
+def test_a_wrong_document_names_the_path_and_the_trouble(
+    path: str, value: object, says: str
+) -> None:
+    with pytest.raises(app.DocumentError) as caught:
+        app.load(changed(path, value))
+
+    assert says in str(caught.value)
+
+
+def test_the_output_name_reasoning_is_taken_by_chain_of_thought() -> None:
+    document = changed("spec.program.module", {"type": "ChainOfThought"})
+    document["spec"]["program"]["signature"]["outputs"][0]["name"] = "reasoning"
+    document["spec"]["program"]["demos"] = []
+
+    with pytest.raises(app.DocumentError, match="'reasoning' is taken by module type"):
+        app.load(document)
+
+
+@pytest.mark.parametrize("nothing", [None, [], "text", 7])
+def test_a_document_that_is_no_object_is_refused(nothing: object) -> None:
+    with pytest.raises(app.DocumentError, match="the document: expected an object"):
+        app.load(nothing)
+
+
+def test_only_what_the_worker_reads_changes_the_digest() -> None:
+    """A change of replicas or labels must not roll the pods."""
+    scaled = changed("spec.serving.replicas", 5)
+    scaled["metadata"]["labels"] = {"team": "other"}
+
+    assert app.load(scaled).digest == app.load(TICKETS).digest
+    assert app.load(changed("spec.serving.port", 8081)).digest != app.load(TICKETS).digest
+
+
+def test_the_worker_document_loads_to_the_same_values() -> None:
+    projected = json.loads(app.canonical(app.worker_document(TICKETS)))
+
+    assert app.load(projected) == app.load(TICKETS)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["program", "models", "serving"]), json_values)
+def test_any_spec_is_values_or_a_document_error(part: str, value: object) -> None:
+    document = copy.deepcopy(TICKETS)
+    document["spec"][part] = value
+    with contextlib.suppress(app.DocumentError):
+        app.load(document)
