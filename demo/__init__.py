@@ -1,0 +1,1 @@
+"""What `make demo` runs: the product, shown step by step in a real cluster."""
