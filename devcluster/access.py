@@ -1,0 +1,102 @@
+"""What tests and people may do with a running cluster, whatever kind it is."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devcluster import audit, kubeconfig, shell
+from devcluster.certificates import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from devcluster.audit import AuditEvent
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """A door to one cluster, open as the user `admin`.
+
+    Attributes:
+        kubeconfig: Kubeconfig of `admin`.
+        server: URL of the API server.
+        kubectl_path: The kubectl of the same version.
+        pki: Folder of the cluster's certificate authority.
+        audit_log: Audit log of the API server.
+        repository: Root of the checkout, for the CRDs.
+    """
+
+    kubeconfig: Path
+    server: str
+    kubectl_path: Path
+    pki: Path
+    audit_log: Path
+    repository: Path
+
+    def kubectl(self, *args: str, stdin: str | None = None) -> str:
+        """Run kubectl as `admin` and return its output.
+
+        Raises:
+            DevclusterError: kubectl failed; the message carries its stderr.
+        """
+        config = f"--kubeconfig={self.kubeconfig}"
+        return shell.run(str(self.kubectl_path), config, *args, stdin=stdin)
+
+    def kubectl_json(self, *args: str) -> Any:  # noqa: ANN401 - whatever kubectl answers
+        """Run kubectl with `--output=json` and return the parsed answer."""
+        return json.loads(self.kubectl(*args, "--output=json"))
+
+    def apply(self, manifests: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
+        """Apply manifests on the server's side, taking over fields of others."""
+        items = [manifests] if isinstance(manifests, dict) else list(manifests)
+        content = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        self.kubectl(
+            *("apply", "--server-side", "--force-conflicts", "--filename=-"), stdin=content
+        )
+
+    def crds(self) -> None:
+        """Apply the CRDs of this checkout and wait until the API server serves them."""
+        files = sorted((self.repository / "crds").glob("*.yaml"))
+        if not files:
+            return
+        names = [f"--filename={file}" for file in files]
+        self.kubectl("apply", "--server-side", "--force-conflicts", *names)
+        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+
+    def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
+        """Return a kubeconfig for another user, whom the audit log then shows by name."""
+        path = self.kubeconfig.parent / "users" / f"{user}-{'-'.join(groups)}.kubeconfig"
+        return kubeconfig.write(path, self.server, Authority(folder=self.pki), user, groups)
+
+    def create_namespace(
+        self, prefix: str = "test", labels: Mapping[str, str] | None = None
+    ) -> str:
+        """Make a fresh namespace that enforces the restricted pod security standard."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        metadata = {"name": name, "labels": {**RESTRICTED, **(labels or {})}}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        return name
+
+    def delete_namespace(self, name: str) -> None:
+        """Ask for the deletion of a namespace without waiting for it."""
+        self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+    def audit_marker(self) -> int:
+        """Return a point in time for `audit`."""
+        return audit.marker(self.audit_log)
+
+    def audit(self, since: int = 0) -> list[AuditEvent]:
+        """Return the writes that the API server answered after a marker, in order."""
+        return audit.read(self.audit_log, since)
+
+    def answers(self) -> bool:
+        """Tell whether the API server is ready to serve."""
+        config = f"--kubeconfig={self.kubeconfig}"
+        command = (str(self.kubectl_path), config, "get", "--raw=/readyz")
+        return shell.succeeds(*command, seconds=5)
