@@ -1,0 +1,154 @@
+"""Observations -> one verdict about an app, and its conditions.
+
+    what is wrong, the first that applies                      Ready    also
+    ---------------------------------------------------------------------------------------
+    the spec cannot be read                  InvalidSpec        False   Stalled
+    the ConfigMap with the source is missing SourceMissing      False   Reconciling
+    no pod is wanted                         ScaledToZero       True
+    every wanted pod answers                 Serving            True
+    it was rolled out, one pod answers       the pods' trouble  True    Reconciling
+    trouble with pods (trouble.py)           its own reason     False   Reconciling or Stalled
+    nothing is wrong yet                     PodsStarting       False   Reconciling
+
+`Reconciling` and `Stalled` are present only while true, as kstatus wants it: then `kubectl wait`,
+Helm, Flux and Argo CD read the object without knowing it. Messages hold no counter that moves by
+itself: a message that changes is a write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dspy_operator.core import trouble
+from dspy_operator.core.trouble import Trouble
+
+if TYPE_CHECKING:
+    from dspy_operator.core.app import App
+    from dspy_operator.core.world import Pod, Rollout, World
+    from dspy_operator.errors import OperatorError
+
+READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
+CREDENTIALS, PAUSED = "LMCredentialsReady", "Paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One condition without its times; `status` is True, False or None for Unknown."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is to be said about an app.
+
+    Attributes:
+        conditions: All conditions that are to be present.
+        trouble: What a person should hear of as an Event; None while all goes its normal way.
+        settled: Whether nothing is under way, so that numbers in the status are final.
+    """
+
+    conditions: tuple[Condition, ...]
+    trouble: Trouble | None
+    settled: bool
+
+
+def of_error(error: OperatorError) -> Verdict:
+    """Judge an app that could not be read or whose objects were refused."""
+    stalled = error.retry_after is None
+    found = Trouble(reason=error.reason, message=str(error), stalled=stalled)
+    return _verdict(ready=False, found=found)
+
+
+def of_world(app: App, world: World) -> Verdict:
+    """Judge an app whose objects are in place."""
+    credentials = _credentials(app, world)
+    if world.source_missing is not None:
+        return _verdict(ready=False, found=_source_missing(world), more=credentials)
+    if world.rollout is None:
+        return _verdict(ready=False, found=_STARTING, more=credentials)
+    return _of_rollout(app, world.rollout, world.pods, credentials)
+
+
+def paused(message: str = "spec.paused is true: nothing is written for this app") -> Condition:
+    """Return the condition of an app that is frozen."""
+    return Condition(type=PAUSED, status=True, reason="PausedBySpec", message=message)
+
+
+_STARTING = Trouble(
+    reason="PodsStarting", message="Waiting for the pods to become ready.", expected=True
+)
+
+
+def _of_rollout(
+    app: App, rollout: Rollout, pods: tuple[Pod, ...], credentials: tuple[Condition, ...]
+) -> Verdict:
+    if app.replicas == 0 and rollout.wanted == 0 and rollout.replicas == 0:
+        return _good("ScaledToZero", "No pod is wanted: spec.serving.replicas is 0.", credentials)
+    complete = rollout.completed and rollout.updated == rollout.replicas >= app.replicas > 0
+    if complete and rollout.ready >= app.replicas == rollout.replicas:
+        return _good("Serving", f"The app answers at {app.address}.", credentials)
+    found = trouble.of_pods(pods, rollout) or _STARTING
+    previous = sum(pod.ready for pod in pods if pod.template != rollout.template)
+    if previous and not found.expected:
+        found = found.with_note(_previous(previous))
+    return _verdict(ready=rollout.completed and rollout.ready > 0, found=found, more=credentials)
+
+
+def _previous(count: int) -> str:
+    pods = (
+        "1 pod of the previous version goes"
+        if count == 1
+        else (f"{count} pods of the previous version go")
+    )
+    return f"{pods} on answering."
+
+
+def _source_missing(world: World) -> Trouble:
+    found = Trouble(
+        reason="SourceMissing",
+        message=f"ConfigMap {world.source_missing} with the program's Python files does not exist.",
+    )
+    running = sum(pod.ready for pod in world.pods)
+    return found.with_note("Pods that run go on answering.") if running else found
+
+
+def _good(reason: str, message: str, more: tuple[Condition, ...]) -> Verdict:
+    ready = Condition(type=READY, status=True, reason=reason, message=message)
+    return Verdict(conditions=(ready, *more), trouble=None, settled=True)
+
+
+def _verdict(*, ready: bool, found: Trouble, more: tuple[Condition, ...] = ()) -> Verdict:
+    summary = (
+        Condition(type=READY, status=True, reason="Serving", message="At least one pod answers.")
+        if ready
+        else Condition(type=READY, status=False, reason=found.reason, message=found.message)
+    )
+    what = STALLED if found.stalled else RECONCILING
+    under_way = Condition(type=what, status=True, reason=found.reason, message=found.message)
+    return Verdict(
+        conditions=(summary, under_way, *more),
+        trouble=None if found.expected else found,
+        settled=found.stalled,
+    )
+
+
+def _credentials(app: App, world: World) -> tuple[Condition, ...]:
+    """Tell whether the workers see their keys; absent where no model has one."""
+    if not app.keyed_models:
+        return ()
+    reports = [pod.report for pod in world.pods if pod.report is not None]
+    if not reports:
+        return (_credential(None, "NotReported", "No worker has reported yet."),)
+    missing = sorted({m for pod in world.pods for m in trouble.missing_keys(pod)})
+    if missing:
+        return (_credential(False, "LMCredentialsMissing", trouble.keys_message(missing)),)  # noqa: FBT003 - a status
+    return (_credential(True, "AllPresent", "The workers see every key."),)  # noqa: FBT003 - a status
+
+
+def _credential(status: bool | None, reason: str, message: str) -> Condition:  # noqa: FBT001 - a status
+    return Condition(type=CREDENTIALS, status=status, reason=reason, message=message)

@@ -1,0 +1,131 @@
+"""The status of an app, and whether a new one is worth a write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dspy_operator.core import conditions
+
+if TYPE_CHECKING:
+    from dspy_operator.core.app import App
+    from dspy_operator.core.conditions import Condition, Verdict
+    from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.world import Rollout
+
+COUNT_SECONDS: Final = 10.0
+"""Shortest time between two writes of an app's status that differ in numbers only."""
+
+_COUNTS = ("replicas", "readyReplicas", "updatedReplicas")
+_WORDS = {True: "True", False: "False", None: "Unknown"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What to do about a status: write now, or look again after some seconds, or nothing."""
+
+    write: bool
+    look_again_after: float | None = None
+
+
+def render(
+    live: Manifest, verdict: Verdict, app: App | None, rollout: Rollout | None, now: str
+) -> Manifest:
+    """Return the status that a DSPyApp should have.
+
+    Args:
+        live: The DSPyApp as it is; its times of transition are kept where nothing changed.
+        verdict: What is to be said.
+        app: The parsed app; None where the spec could not be read.
+        rollout: The Deployment's numbers; None where there is none.
+        now: The present moment as RFC 3339.
+    """
+    generation = live["metadata"]["generation"]
+    status: Manifest = {
+        "observedGeneration": generation,
+        "conditions": [_condition(live, c, generation, now) for c in verdict.conditions],
+        "replicas": rollout.replicas if rollout else 0,
+        "readyReplicas": rollout.ready if rollout else 0,
+        "updatedReplicas": rollout.updated if rollout else 0,
+    }
+    if app is not None:
+        status |= {"address": app.address, "image": app.image, "configDigest": app.digest}
+    return status
+
+
+def paused(live: Manifest, now: str) -> Manifest | None:
+    """Return the old status with the condition Paused, or None where it stands there already."""
+    status: Manifest = live.get("status", {})
+    present = status.get("conditions", [])
+    if any(c["type"] == conditions.PAUSED for c in present):
+        return None
+    generation = live["metadata"]["generation"]
+    note = _condition(live, conditions.paused(), generation, now)
+    return {**status, "conditions": [*present, note]}
+
+
+def change(old: Manifest, new: Manifest, *, settled: bool, since_write: float) -> Change:
+    """Decide whether a status is worth a write.
+
+    A change of numbers alone waits while pods come and go, so that an app which converges
+    normally costs two writes: one at its start and one when all is in place.
+
+    Args:
+        old: The live status.
+        new: The status that `render` returned.
+        settled: Whether the new numbers are final.
+        since_write: Seconds since this app's status was last written.
+    """
+    if _without_counts(old) != _without_counts(new):
+        return Change(write=True)
+    if _count(old) == _count(new):
+        return Change(write=False)
+    if settled:
+        return Change(write=True)
+    if old.get("readyReplicas") == new["readyReplicas"]:
+        return Change(write=False)
+    wait = COUNT_SECONDS - since_write
+    return Change(write=wait <= 0, look_again_after=wait if wait > 0 else None)
+
+
+def reason(live: Manifest) -> str:
+    """Return the reason of the worst condition that a DSPyApp shows; empty before the first."""
+    shown = {c["type"]: c for c in live.get("status", {}).get("conditions", ())}
+    for name in (conditions.STALLED, conditions.RECONCILING, conditions.READY):
+        if name in shown:
+            return str(shown[name]["reason"])
+    return ""
+
+
+def is_ready(live: Manifest) -> bool:
+    """Return whether a status says that the app answers with its present program."""
+    return any(
+        c["type"] == conditions.READY and c["status"] == "True"
+        for c in live.get("status", {}).get("conditions", ())
+    )
+
+
+def _condition(live: Manifest, new: Condition, generation: int, now: str) -> Manifest:
+    word = _WORDS[new.status]
+    old = next(
+        (c for c in live.get("status", {}).get("conditions", ()) if c["type"] == new.type), None
+    )
+    since = old["lastTransitionTime"] if old is not None and old["status"] == word else now
+    return {
+        "type": new.type,
+        "status": word,
+        "reason": new.reason,
+        "message": new.message,
+        "observedGeneration": generation,
+        "lastTransitionTime": since,
+    }
+
+
+def _count(status: Manifest) -> list[int]:
+    return [status.get(name, 0) for name in _COUNTS]
+
+
+def _without_counts(status: Manifest) -> dict[str, Any]:
+    rest = {k: v for k, v in status.items() if k not in _COUNTS}
+    by_type = {c["type"]: c for c in rest.pop("conditions", ())}
+    return {**rest, "conditions": by_type}

@@ -1,0 +1,184 @@
+"""What was observed of one app, as frozen values made from raw objects of the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from dspy_operator.core import manifest, names
+from dspy_operator.core.render import workload
+from dspy_worker import contract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dspy_operator.core.manifest import Manifest
+    from dspy_worker.contract.state import WorkerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A Deployment's view of its pods.
+
+    Attributes:
+        observed: Whether its controller has seen the present spec.
+        completed: Whether the present template was rolled out completely at least once.
+        overdue: Whether that took longer than `progressDeadlineSeconds`.
+        refusal: Why the API server refuses to create pods; empty while it does not.
+    """
+
+    wanted: int
+    replicas: int
+    ready: int
+    updated: int
+    observed: bool
+    completed: bool
+    overdue: bool
+    refusal: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the worker of a pod ended last.
+
+    Attributes:
+        program_reason: What the worker itself wrote down as the reason; empty otherwise.
+        message: Its sentence, or the last lines of its log.
+    """
+
+    exit_code: int
+    reason: str
+    program_reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod of an app.
+
+    Attributes:
+        template: Hash of the pod template that made it.
+        waiting: Reason of the container that waits, such as ImagePullBackOff, and its message.
+        unschedulable: The scheduler's text; empty while there is no such trouble.
+        ended: How the worker ended last; None while it never did.
+        report: What the worker tells of itself; None before the first answer.
+    """
+
+    name: str
+    template: str
+    ready: bool
+    waiting: tuple[str, str] | None = None
+    unschedulable: str = ""
+    ended: Ended | None = None
+    report: WorkerState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All that a verdict about one app depends on.
+
+    Attributes:
+        rollout: The Deployment's view; None before there is one.
+        pods: Pods that are not being deleted.
+        source_missing: Name of the ConfigMap with Python files that is not there; else None.
+    """
+
+    rollout: Rollout | None = None
+    pods: tuple[Pod, ...] = ()
+    source_missing: str | None = None
+
+
+def rollout(deployment: Manifest) -> Rollout:
+    """Read a Deployment."""
+    status = deployment.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    progress = conditions.get("Progressing", {})
+    failure = conditions.get("ReplicaFailure", {})
+    generation = deployment["metadata"].get("generation", 0)
+    observed = status.get("observedGeneration", 0) >= generation
+    return Rollout(
+        wanted=deployment["spec"].get("replicas", 1),
+        replicas=status.get("replicas", 0),
+        ready=status.get("readyReplicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        observed=observed,
+        completed=observed and progress.get("reason") == "NewReplicaSetAvailable",
+        overdue=observed and progress.get("reason") == "ProgressDeadlineExceeded",
+        refusal=failure.get("message", "") if failure.get("status") == "True" else "",
+        template=workload.template_hash(deployment),
+    )
+
+
+def pods(manifests: Iterable[Manifest], reports: Mapping[str, WorkerState]) -> tuple[Pod, ...]:
+    """Read the pods that are not being deleted, in the order of their names.
+
+    Args:
+        manifests: Pods as the API server returns them.
+        reports: The workers' reports by the uid of their pod.
+    """
+    found = (
+        _pod(m, reports.get(m["metadata"]["uid"]))
+        for m in manifests
+        if "deletionTimestamp" not in m["metadata"] and not _is_over(m)
+    )
+    return tuple(sorted(found, key=lambda pod: pod.name))
+
+
+def _is_over(pod: Manifest) -> bool:
+    """Tell a pod that was evicted or ended; the ReplicaSet has made another."""
+    return pod.get("status", {}).get("phase") in {"Failed", "Succeeded"}
+
+
+def _pod(pod: Manifest, report: WorkerState | None) -> Pod:
+    status = pod.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    container = _worker(status)
+    waiting = container.get("state", {}).get("waiting")
+    return Pod(
+        name=pod["metadata"]["name"],
+        template=manifest.annotation(pod, names.TEMPLATE),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
+        unschedulable=(
+            scheduled.get("message", "no node fits") if scheduled.get("status") == "False" else ""
+        ),
+        ended=_ended(container),
+        report=report,
+    )
+
+
+def _worker(status: Manifest) -> dict[str, Any]:
+    statuses: list[dict[str, Any]] = status.get("containerStatuses", [])
+    return next((c for c in statuses if c.get("name") == workload.CONTAINER), {})
+
+
+def _ended(container: dict[str, Any]) -> Ended | None:
+    """Read the last end; the state before the present one counts while a restart is under way."""
+    last = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
+        "terminated"
+    )
+    if not last:
+        return None
+    code, message = last.get("exitCode", 0), last.get("message", "").strip()
+    reason = ""
+    if code == contract.EXIT_PROGRAM_FAILED:
+        reason, message = _program_failure(message)
+    return Ended(
+        exit_code=code,
+        reason=last.get("reason", ""),
+        program_reason=reason,
+        message=message,
+    )
+
+
+def _program_failure(text: str) -> tuple[str, str]:
+    """Read the worker's own words; a truncated or foreign text is shown as it is."""
+    try:
+        said = orjson.loads(text)
+        return str(said["reason"]), str(said["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return "ProgramFailed", text or "the worker left no message"

@@ -1,0 +1,127 @@
+"""Polls the workers' reports: unready pods often, ready ones seldom; nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import orjson
+
+from dspy_worker import contract
+from dspy_worker.contract import state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from dspy_operator.core.manifest import Key
+    from dspy_operator.edge.telemetry import Telemetry
+    from dspy_worker.contract.state import WorkerState
+
+    Reports = Mapping[str, WorkerState]
+
+_UNREADY_SECONDS: Final = 3.0
+_READY_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 2.0
+_TOGETHER: Final = 16
+_LARGEST_REPORT: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One worker that can be asked.
+
+    Attributes:
+        uid: Uid of the pod.
+        app: The app that it belongs to.
+        address: IP of the pod.
+        token: The app's token.
+        ready: Whether the pod is ready; such a one is asked seldom.
+    """
+
+    uid: str
+    app: Key
+    address: str
+    token: str
+    ready: bool
+
+
+class Poller:
+    """Keeps the newest report of each worker.
+
+    Attributes:
+        reports: The reports by the uid of the pod.
+    """
+
+    def __init__(
+        self,
+        targets: Callable[[], Iterable[Target]],
+        changed: Callable[[Key], None],
+        telemetry: Telemetry,
+    ) -> None:
+        """Ask `targets`; call `changed` when a report says something else than before."""
+        self.reports: dict[str, WorkerState] = {}
+        self._targets = targets
+        self._changed = changed
+        self._telemetry = telemetry
+        self._due: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+        connector = aiohttp.TCPConnector(limit=_TOGETHER, force_close=True)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+            while True:
+                await self.round(session, time.monotonic())
+                await asyncio.sleep(1.0)
+
+    async def round(self, session: aiohttp.ClientSession, now: float) -> None:
+        """Ask every worker that is due."""
+        targets = {target.uid: target for target in self._targets()}
+        for gone in [uid for uid in self._due if uid not in targets]:
+            del self._due[gone]
+            self.reports.pop(gone, None)
+        due = [t for t in targets.values() if self._is_due(t, now)]
+        await asyncio.gather(*(self._poll(session, target) for target in due))
+
+    def _is_due(self, target: Target, now: float) -> bool:
+        period = _READY_SECONDS if target.ready else _UNREADY_SECONDS
+        if self._due.get(target.uid, now) > min(now, now + period):
+            return False
+        self._due[target.uid] = now + period * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+        return True
+
+    async def _poll(self, session: aiohttp.ClientSession, target: Target) -> None:
+        try:
+            report = await _ask(session, target)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            self._telemetry.polls.labels("error").inc()
+            return
+        self._telemetry.polls.labels("success").inc()
+        old = self.reports.get(target.uid)
+        self.reports[target.uid] = report
+        if old is None or _what_matters(old) != _what_matters(report):
+            self._changed(target.app)
+
+
+async def _ask(session: aiohttp.ClientSession, target: Target) -> WorkerState:
+    host = f"[{target.address}]" if ":" in target.address else target.address
+    url = f"http://{host}:{contract.OPS_PORT}{contract.STATE_PATH}"
+    headers = {"Authorization": f"Bearer {target.token}"}
+    async with session.get(url, headers=headers, allow_redirects=False) as response:
+        response.raise_for_status()
+        return state.load(orjson.loads(await response.content.read(_LARGEST_REPORT)))
+
+
+def _what_matters(report: WorkerState) -> tuple[object, ...]:
+    """Return what a verdict depends on; counters move with every request."""
+    return (
+        report.config_digest,
+        report.ready,
+        report.not_ready_reason,
+        report.not_ready_message,
+        report.credentials,
+    )

@@ -1,0 +1,1 @@
+"""kopf's bindings: they only say which object to look at."""

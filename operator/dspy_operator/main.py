@@ -1,0 +1,146 @@
+"""Entry point: settings, wiring, run.
+
+Everything of ours starts before kopf: at its end kopf cancels every task that was created after
+its start, and a reconciliation must not be cut off between two writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import uvloop
+
+from dspy_operator.edge import credentials, health, telemetry
+from dspy_operator.errors import OperatorError
+from dspy_operator.handlers import dspyapps
+from dspy_operator.wiring import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_log = structlog.get_logger(__name__)
+
+DEFAULT_WORKER_IMAGE: Final = "ghcr.io/dspy-operator/dspy-worker:0.1.0"
+_PATIENCE_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line says.
+
+    Attributes:
+        namespaces: Namespaces to serve; empty for all.
+        worker_image: Image of apps that name none.
+        metrics_port: Port of probes and metrics.
+        qps: Requests per second to the API server, in the long run.
+        burst: Requests that may go beyond that at once.
+        workers: Apps that are looked at side by side.
+        log_format: "json" or "text".
+    """
+
+    namespaces: tuple[str, ...]
+    worker_image: str
+    metrics_port: int
+    qps: float
+    burst: int
+    workers: int
+    log_format: str
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the command line; each option's default may come from DSPY_OPERATOR_<OPTION>."""
+
+    def default(name: str, value: str) -> str:
+        return environ.get(f"DSPY_OPERATOR_{name}", value)
+
+    parser = argparse.ArgumentParser("dspy-operator", description=__doc__)
+    parser.add_argument(
+        "--namespaces",
+        default=default("NAMESPACES", ""),
+        help="comma-separated namespaces to serve; all when empty",
+    )
+    parser.add_argument(
+        "--worker-image",
+        default=default("WORKER_IMAGE", DEFAULT_WORKER_IMAGE),
+        help="image of apps that name none",
+    )
+    parser.add_argument("--metrics-port", type=int, default=default("METRICS_PORT", "8080"))
+    parser.add_argument("--qps", type=float, default=default("QPS", "50"))
+    parser.add_argument("--burst", type=int, default=default("BURST", "100"))
+    parser.add_argument("--workers", type=int, default=default("WORKERS", "8"))
+    parser.add_argument(
+        "--log-format", choices=("json", "text"), default=default("LOG_FORMAT", "json")
+    )
+    found = vars(parser.parse_args(arguments))
+    names = tuple(name.strip() for name in found.pop("namespaces").split(",") if name.strip())
+    return Settings(namespaces=names, **found)
+
+
+async def run(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Run until SIGTERM, or until a part fails; return the exit code."""
+    stop = asyncio.Event()
+    connection = credentials.find(environ)
+    machine = Machine(
+        connection,
+        namespaces=settings.namespaces,
+        worker_image=settings.worker_image,
+        instance=socket.gethostname(),
+        limits=(settings.qps, settings.burst),
+    )
+    server = await health.serve(machine.health, machine.telemetry, settings.metrics_port)
+    tasks = machine.start(settings.workers)
+    registry = dspyapps.registry(
+        machine.store, connection, machine.open_kopf_session, lambda: _take_signals(stop)
+    )
+    edge_stop = asyncio.Event()
+    edge = asyncio.create_task(dspyapps.watch(registry, settings.namespaces, edge_stop))
+    ended = asyncio.create_task(stop.wait())
+    await asyncio.wait([edge, ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    failed = not stop.is_set()
+    await machine.queue.stop(_PATIENCE_SECONDS)
+    edge_stop.set()
+    code = await _end([edge, ended, *tasks], edge, failed=failed)
+    await server.cleanup()
+    await machine.close()
+    return code
+
+
+def _take_signals(stop: asyncio.Event) -> None:
+    """Take SIGTERM and SIGINT back from kopf: running keys finish before kopf ends."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _end(
+    tasks: Sequence[asyncio.Task[object]], edge: asyncio.Task[None], *, failed: bool
+) -> int:
+    """End all tasks, kopf first; return the exit code and log what had failed."""
+    await asyncio.wait([edge], timeout=5)
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            _log.error("a part failed", error=repr(result))
+    _log.info("stopped", failed=failed)
+    return 1 if failed else 0
+
+
+def main() -> None:
+    """Start the program `dspy-operator`."""
+    settings = parse(sys.argv[1:], os.environ)
+    telemetry.configure_logs(settings.log_format)
+    try:
+        code = uvloop.run(run(settings, os.environ))
+    except OperatorError as error:
+        _log.error("cannot start", error=str(error))
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,167 @@
+"""Gather, decide, act for one DSPyApp.
+
+Level-triggered: a key says only which app to look at. Effects come first and the status last, and
+every effect is idempotent, so a crash between two of them costs a repetition and nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dspy_operator import errors
+from dspy_operator.core import app as app_spec
+from dspy_operator.core import conditions, names, plan, render, status, world
+from dspy_operator.core.manifest import Key, Ref
+from dspy_operator.reconcile.store import APP_KIND
+from dspy_worker import contract
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dspy_operator.core.app import App
+    from dspy_operator.core.conditions import Verdict
+    from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.world import Rollout
+    from dspy_operator.edge.kube import Cluster
+    from dspy_operator.edge.recorder import Recorder
+    from dspy_operator.edge.telemetry import Telemetry
+    from dspy_operator.edge.workers import Reports
+    from dspy_operator.reconcile.children import Children
+    from dspy_operator.reconcile.sources import Sources
+    from dspy_operator.reconcile.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a reconciliation reads and writes through."""
+
+    cluster: Cluster
+    store: Store
+    sources: Sources
+    reports: Reports
+    children: Children
+    recorder: Recorder
+    telemetry: Telemetry
+    default_image: str
+
+
+class Reconciler:
+    """Makes the cluster equal to one app's spec, and its status equal to the cluster."""
+
+    def __init__(self, tools: Tools) -> None:
+        """Use these tools."""
+        self._tools = tools
+        self._written: dict[str, float] = {}
+
+    async def __call__(self, key: Key) -> float | None:
+        """Look at one app; return the seconds after which to look again, or None.
+
+        Raises:
+            OperatorError: It did not work; the queue decides when to try again.
+        """
+        live = self._tools.store.get(APP_KIND, key)
+        if live is None or app_spec.is_going(live):
+            self._forget(key, live)
+            return None
+        if app_spec.is_paused(live):
+            await self._say_paused(live)
+            return None
+        try:
+            app = app_spec.parse(live, default_image=self._tools.default_image)
+        except errors.SpecError as error:
+            await self._report(live, conditions.of_error(error), None, None)
+            return None
+        return await self._converge(live, app)
+
+    async def _converge(self, live: Manifest, app: App) -> float | None:
+        source = await self._source_digest(app)
+        try:
+            children = await self._act(live, app, source)
+        except (errors.RefusedError, errors.ForbiddenError, errors.NameTakenError) as error:
+            await self._report(live, conditions.of_error(error), app, None)
+            raise
+        seen = self._observe(app, children, source)
+        return await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
+
+    async def _source_digest(self, app: App) -> str | None:
+        if app.source is None:
+            return ""
+        return await self._tools.sources.digest(Key(app.namespace, app.source))
+
+    async def _act(self, live: Manifest, app: App, source: str | None) -> Mapping[Ref, Manifest]:
+        owned = self._tools.store.owned(Key(app.namespace, app.name))
+        desired = render.children(app, token=_token(app, owned), source_digest=source)
+        steps = plan.plan(desired, owned, keep=render.refs(app), uid=app.uid)
+        established = "configDigest" in live.get("status", {})
+        applied = await self._tools.children.perform(live, steps, established=established)
+        return {**owned, **applied}
+
+    def _observe(
+        self, app: App, children: Mapping[Ref, Manifest], source: str | None
+    ) -> world.World:
+        deployment = children.get(Ref("Deployment", app.namespace, app.name))
+        pods = self._tools.store.pods(Key(app.namespace, app.name))
+        return world.World(
+            rollout=None if deployment is None else world.rollout(deployment),
+            pods=world.pods(pods, self._tools.reports),
+            source_missing=app.source if source is None else None,
+        )
+
+    async def _report(
+        self, live: Manifest, verdict: Verdict, app: App | None, rollout: Rollout | None
+    ) -> float | None:
+        new = status.render(live, verdict, app, rollout, _now())
+        uid = live["metadata"]["uid"]
+        change = status.change(
+            live.get("status", {}),
+            new,
+            settled=verdict.settled,
+            since_write=time.monotonic() - self._written.get(uid, float("-inf")),
+        )
+        if change.write:
+            await self._write(live, new)
+        self._gauge(live, new)
+        if verdict.trouble is not None and verdict.trouble.reason != status.reason(live):
+            await self._tools.recorder.warn(live, verdict.trouble.reason, verdict.trouble.message)
+        return change.look_again_after
+
+    async def _write(self, live: Manifest, new: Manifest) -> None:
+        answer = await self._tools.cluster.apply_status(live, new)
+        self._written[live["metadata"]["uid"]] = time.monotonic()
+        self._tools.store.learn(APP_KIND, answer)
+
+    async def _say_paused(self, live: Manifest) -> None:
+        new = status.paused(live, _now())
+        if new is not None:
+            await self._write(live, new)
+
+    def _gauge(self, live: Manifest, new: Manifest) -> None:
+        metadata = live["metadata"]
+        gauge = self._tools.telemetry.app_ready.labels(metadata["namespace"], metadata["name"])
+        gauge.set(1 if status.is_ready({"status": new}) else 0)
+
+    def _forget(self, key: Key, live: Manifest | None) -> None:
+        if live is None:
+            self._tools.telemetry.remove_app(key.namespace, key.name)
+        else:
+            self._written.pop(live["metadata"]["uid"], None)
+
+
+def _token(app: App, owned: Mapping[Ref, Manifest]) -> str:
+    """Return the token in use; a new one only where there is none, for pods have read it."""
+    name = names.ops_config_map(app.name)
+    present = owned.get(Ref("ConfigMap", app.namespace, name), {})
+    token: str = present.get("data", {}).get(contract.OPS_TOKEN_FILE, "")
+    return token or secrets.token_urlsafe(32)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

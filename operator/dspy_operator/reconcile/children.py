@@ -1,0 +1,131 @@
+"""Performs a plan: applies and deletes children, and learns from the answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from dspy_operator import errors
+from dspy_operator.core import manifest, match, names
+from dspy_operator.core.manifest import Ref, ref_of
+from dspy_operator.edge import projection
+
+if TYPE_CHECKING:
+    from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.plan import Apply, Plan
+    from dspy_operator.edge.kube import Cluster
+    from dspy_operator.edge.recorder import Recorder
+    from dspy_operator.edge.telemetry import Telemetry
+    from dspy_operator.reconcile.store import Store
+
+_log = structlog.get_logger(__name__)
+
+_SILENT_KINDS: Final = frozenset({"ConfigMap", "ServiceAccount"})
+"""Kinds where an apply without force takes over a stranger's object without any conflict."""
+
+
+class Children:
+    """The writes of one app's plan, in order."""
+
+    def __init__(
+        self, cluster: Cluster, store: Store, recorder: Recorder, telemetry: Telemetry
+    ) -> None:
+        """Write through `cluster` and keep the answers in `store`."""
+        self._cluster = cluster
+        self._store = store
+        self._recorder = recorder
+        self._telemetry = telemetry
+        self._stubborn: dict[str, tuple[str, str]] = {}
+
+    async def perform(self, app: Manifest, plan: Plan, *, established: bool) -> dict[Ref, Manifest]:
+        """Apply what is missing or different, then delete what is no longer wanted.
+
+        Args:
+            app: The DSPyApp as it is.
+            plan: What to do.
+            established: Whether all children were there before, so that a missing one is drift.
+
+        Returns:
+            The applied children as they are now.
+
+        Raises:
+            OperatorError: A write failed; those before it stand.
+        """
+        applied: dict[Ref, Manifest] = {}
+        for step in plan.applies:
+            if self._is_stubborn(step):
+                continue
+            applied[ref_of(step.desired)] = await self._apply(app, step)
+            if step.repair or (step.live is None and established):
+                await self._announce(app, step)
+        for live in plan.deletes:
+            await self._cluster.delete(live)
+            self._store.drop(live["kind"], live)
+        return applied
+
+    async def _apply(self, app: Manifest, step: Apply) -> Manifest:
+        if step.live is None:
+            answer = await self._create(app, step.desired)
+        else:
+            answer = await self._cluster.apply(step.desired, manager=names.MANAGER)
+        answer = projection.trim(answer)
+        self._store.learn(step.desired["kind"], answer)
+        if match.differs(step.desired, answer):
+            self._note_stubborn(step.desired, answer)
+        return answer
+
+    async def _create(self, app: Manifest, desired: Manifest) -> Manifest:
+        """Apply without force, so that an object of somebody else is not taken over."""
+        if desired["kind"] in _SILENT_KINDS:
+            await self._refuse_stranger(app, desired)
+        try:
+            return await self._cluster.apply(desired, manager=names.MANAGER, force=False)
+        except errors.ConflictError:
+            await self._refuse_stranger(app, desired)
+            return await self._cluster.apply(desired, manager=names.MANAGER)
+
+    async def _refuse_stranger(self, app: Manifest, desired: Manifest) -> None:
+        ref = ref_of(desired)
+        live = await self._cluster.get(ref)
+        if live is not None and names.controller_uid(live) != app["metadata"]["uid"]:
+            raise errors.NameTakenError(
+                f"{ref} exists already and does not belong to this app: delete it, or rename one."
+            )
+
+    def _is_stubborn(self, step: Apply) -> bool:
+        """Tell a child that came back different from our last apply and has not changed since.
+
+        An admission webhook or an unknown default may rewrite a field. Applying again would
+        write the same for ever.
+        """
+        if step.live is None:
+            return False
+        known = self._stubborn.get(step.live["metadata"]["uid"])
+        return known == (_stamp(step.desired), _content(step.live))
+
+    def _note_stubborn(self, desired: Manifest, answer: Manifest) -> None:
+        _log.warning("the API server changed what was applied", object=str(ref_of(desired)))
+        self._stubborn[answer["metadata"]["uid"]] = _stamp(desired), _content(answer)
+
+    async def _announce(self, app: Manifest, step: Apply) -> None:
+        kind = step.desired["kind"]
+        self._telemetry.drift_repaired.labels(kind).inc()
+        who = (step.live or {}).get(projection.WRITER, "")
+        what = "had been deleted" if step.live is None else "had been changed"
+        by = f" by {who}" if who else ""
+        note = f"{ref_of(step.desired)} {what}{by}; it is as desired again."
+        _log.info("drift repaired", app=app["metadata"]["name"], note=note)
+        await self._recorder.tell(app, "DriftRepaired", note)
+
+
+def _stamp(desired: Manifest) -> str:
+    return manifest.annotation(desired, names.APPLIED)
+
+
+def _content(live: Manifest) -> str:
+    """Return a hash of what people can change: no status, no versions."""
+    metadata = live["metadata"]
+    kept = {name: metadata.get(name) for name in ("labels", "annotations", "ownerReferences")}
+    rest = {k: v for k, v in live.items() if k not in {"metadata", "status", projection.WRITER}}
+    return manifest.digest([kept, rest])

@@ -1,0 +1,173 @@
+"""What we know of the cluster: the newest version of each object, found by key and by app.
+
+Objects are kept as JSON bytes: a dictionary of dictionaries takes nine times its JSON, and an
+object is read only when its app is looked at. A version older than the known one is ignored, so
+the answer to an apply is never overwritten by an event that was sent before it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import orjson
+
+from dspy_operator.core import app as app_spec
+from dspy_operator.core import names
+from dspy_operator.core.manifest import Key, Ref, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dspy_operator.core.manifest import Manifest
+    from dspy_operator.edge.kube import Selection
+
+APP_KIND = "DSPyApp"
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    uid: str
+    version: int
+    app: Key | None
+    source: Key | None
+    raw: bytes
+
+
+class Store:
+    """The known objects of all kinds; calls `changed` with the app that a change concerns."""
+
+    def __init__(self, changed: Callable[[Key], None]) -> None:
+        """Start empty."""
+        self._changed = changed
+        self._kinds: dict[str, dict[Key, _Entry]] = defaultdict(dict)
+        self._by_app: dict[Key, set[Ref]] = defaultdict(set)
+        self._by_source: dict[Key, set[Key]] = defaultdict(set)
+
+    def put(self, kind: str, live: Manifest) -> None:
+        """Take an object, unless this version or a newer one is known."""
+        if self.learn(kind, live):
+            self._tell(self._kinds[kind][key_of(live)])
+
+    def learn(self, kind: str, live: Manifest) -> bool:
+        """Take an object without telling anybody; return whether it was news.
+
+        Reconciliation calls this with the answers to its own writes.
+        """
+        key, old = key_of(live), self._kinds[kind].get(key_of(live))
+        new = _entry(kind, live)
+        if old is not None and old.uid == new.uid and old.version >= new.version:
+            return False
+        if old is not None:
+            self._remove(kind, key)
+        self._add(kind, key, new)
+        return True
+
+    def drop(self, kind: str, live: Manifest) -> None:
+        """Forget a deleted object; one that took its name since stays."""
+        key = key_of(live)
+        known = self._kinds[kind].get(key)
+        if known is not None and known.uid == live["metadata"]["uid"]:
+            self._remove(kind, key)
+            self._tell(known)
+
+    def retain(self, selection: Selection, seen: frozenset[Key], version: str) -> None:
+        """Forget what a complete list did not show and what is not younger than the list."""
+        gone = [
+            (key, entry)
+            for key, entry in self._kinds[selection.kind].items()
+            if key not in seen
+            and entry.version <= int(version)
+            and selection.namespace in {"", key.namespace}
+        ]
+        for key, entry in gone:
+            self._remove(selection.kind, key)
+            self._tell(entry)
+
+    def get(self, kind: str, key: Key) -> Manifest | None:
+        """Return an object as it was last seen."""
+        entry = self._kinds[kind].get(key)
+        return None if entry is None else _load(entry)
+
+    def apps(self) -> list[Key]:
+        """Return the keys of all apps."""
+        return list(self._kinds[APP_KIND])
+
+    def owned(self, app: Key) -> dict[Ref, Manifest]:
+        """Return the objects that carry an app's label, pods left out."""
+        return {r: m for r, m in self._of(app) if r.kind != "Pod"}
+
+    def pods(self, app: Key) -> list[Manifest]:
+        """Return the pods of an app."""
+        return [m for r, m in self._of(app) if r.kind == "Pod"]
+
+    def users_of(self, source: Key) -> frozenset[Key]:
+        """Return the apps whose Python files are in a ConfigMap."""
+        return frozenset(self._by_source.get(source, ()))
+
+    def count(self) -> int:
+        """Return the number of known objects."""
+        return sum(len(entries) for entries in self._kinds.values())
+
+    def _of(self, app: Key) -> Iterator[tuple[Ref, Manifest]]:
+        for ref in sorted(self._by_app.get(app, ())):
+            yield ref, _load(self._kinds[ref.kind][Key(ref.namespace, ref.name)])
+
+    def _add(self, kind: str, key: Key, entry: _Entry) -> None:
+        self._kinds[kind][key] = entry
+        if kind != APP_KIND and entry.app is not None:
+            self._by_app[entry.app].add(Ref(kind, key.namespace, key.name))
+        if entry.source is not None:
+            self._by_source[entry.source].add(key)
+
+    def _remove(self, kind: str, key: Key) -> None:
+        entry = self._kinds[kind].pop(key)
+        if entry.app is not None:
+            _discard(self._by_app, entry.app, Ref(kind, key.namespace, key.name))
+        if entry.source is not None:
+            _discard(self._by_source, entry.source, key)
+
+    def _tell(self, entry: _Entry) -> None:
+        if entry.app is not None:
+            self._changed(entry.app)
+
+
+def _discard(index: dict[_K, set[_V]], key: _K, value: _V) -> None:
+    index[key].discard(value)
+    if not index[key]:
+        del index[key]
+
+
+def _load(entry: _Entry) -> Manifest:
+    manifest: Manifest = orjson.loads(entry.raw)
+    return manifest
+
+
+def _entry(kind: str, live: Manifest) -> _Entry:
+    metadata = live["metadata"]
+    return _Entry(
+        uid=metadata["uid"],
+        version=int(metadata["resourceVersion"]),
+        app=_app_of(kind, live),
+        source=_source_of(kind, live),
+        raw=orjson.dumps(live),
+    )
+
+
+def _app_of(kind: str, live: Manifest) -> Key | None:
+    key = key_of(live)
+    if kind == APP_KIND:
+        return key
+    name = live["metadata"].get("labels", {}).get(names.APP_LABEL)
+    return None if name is None else Key(key.namespace, name)
+
+
+def _source_of(kind: str, live: Manifest) -> Key | None:
+    if kind != APP_KIND:
+        return None
+    name = app_spec.source_name(live)
+    return None if name is None else Key(live["metadata"]["namespace"], name)

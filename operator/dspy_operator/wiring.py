@@ -1,0 +1,168 @@
+"""Puts the parts together: which watch feeds what, and who hears of whom."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from dspy_operator.core import manifest, names
+from dspy_operator.core.manifest import Key
+from dspy_operator.edge import health, kube, session, telemetry, watch, workers
+from dspy_operator.edge.kube import Selection
+from dspy_operator.edge.limiter import Bucket
+from dspy_operator.edge.recorder import Recorder
+from dspy_operator.reconcile import resync
+from dspy_operator.reconcile.app import Reconciler, Tools
+from dspy_operator.reconcile.children import Children
+from dspy_operator.reconcile.queue import Queue
+from dspy_operator.reconcile.sources import Sources
+from dspy_operator.reconcile.store import APP_KIND, Store
+from dspy_worker import contract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import aiohttp
+
+    from dspy_operator.edge.credentials import Connection
+    from dspy_operator.edge.watch import ListWatch, Sink
+
+OWNED_KINDS: Final = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "Pod")
+_RUNNING: Final = "Running"
+
+
+class Machine:
+    """One operator without kopf.
+
+    Attributes:
+        store: What is known of the cluster.
+        queue: The keys to look at.
+        health: Signs of life.
+        telemetry: Metrics.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        namespaces: Sequence[str],
+        worker_image: str,
+        instance: str,
+        limits: tuple[float, int],
+    ) -> None:
+        """Wire everything; nothing runs before `start`.
+
+        Args:
+            connection: Where the API server is.
+            namespaces: Namespaces to serve; empty for all.
+            worker_image: Image of apps that name none.
+            instance: Name of this process, for Events.
+            limits: Requests per second to the API server, and the burst beyond that.
+        """
+        self._connection = connection
+        self._namespaces = namespaces or ("",)
+        self.telemetry = telemetry.Telemetry()
+        self._session = session.open_session(connection, self.telemetry)
+        bucket = Bucket(rate=limits[0], burst=limits[1])
+        self._cluster = kube.Cluster(self._session, connection.server, bucket)
+        self.queue = Queue(self._reconcile, self.telemetry)
+        self.store = Store(self.queue.add)
+        self.health = health.Health(longest=self.queue.longest, is_ready=self._missing)
+        self._sources = Sources(self._cluster, self._source_changed)
+        self._poller = workers.Poller(self._targets, self.queue.add, self.telemetry)
+        self._reconciler = self._make_reconciler(worker_image, instance)
+        self._apps = self._lists(APP_KIND, "", self.store)
+        self._watches = [
+            *(w for kind in OWNED_KINDS for w in self._lists(kind, names.SELECTOR, self.store)),
+            *self._lists("ConfigMap", "", self._sources, metadata_only=True),
+        ]
+
+    def start(self, count: int) -> list[asyncio.Task[None]]:
+        """Start all tasks, with `count` workers; none of them ends by itself."""
+        parts = [
+            health.watch_loop(self.health, self.telemetry),
+            resync.run(self._watches, self._apps, self.store, self.queue),
+            self._poller.run(),
+            *(each.run() for each in self._watches),
+            *(self.queue.run_worker() for _ in range(count)),
+        ]
+        return [asyncio.create_task(part) for part in parts]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    def open_kopf_session(self) -> aiohttp.ClientSession:
+        """Open a session for kopf, whose watch requests count as signs of life."""
+        return session.open_session(
+            self._connection, self.telemetry, watching=lambda name: self.health.beat(f"kopf/{name}")
+        )
+
+    async def _reconcile(self, key: Key) -> float | None:
+        return await self._reconciler(key)
+
+    def _make_reconciler(self, worker_image: str, instance: str) -> Reconciler:
+        recorder = Recorder(self._cluster, instance=instance)
+        tools = Tools(
+            cluster=self._cluster,
+            store=self.store,
+            sources=self._sources,
+            reports=self._poller.reports,
+            children=Children(self._cluster, self.store, recorder, self.telemetry),
+            recorder=recorder,
+            telemetry=self.telemetry,
+            default_image=worker_image,
+        )
+        return Reconciler(tools)
+
+    def _lists(
+        self, kind: str, labels: str, sink: Sink, *, metadata_only: bool = False
+    ) -> list[ListWatch]:
+        return [
+            watch.ListWatch(
+                self._cluster,
+                Selection(
+                    kind=kind, namespace=namespace, labels=labels, metadata_only=metadata_only
+                ),
+                sink,
+                telemetry=self.telemetry,
+                beat=(lambda _: None) if kind == APP_KIND else self.health.beat,
+            )
+            for namespace in self._namespaces
+        ]
+
+    def _missing(self) -> str:
+        waiting = [w.selection.kind for w in [*self._apps, *self._watches] if not w.listed.is_set()]
+        if waiting:
+            return f"not listed yet: {', '.join(waiting)}"
+        return "" if self.queue.drained.is_set() else "the first look at all apps is not done"
+
+    def _source_changed(self, source: Key) -> None:
+        for app in self.store.users_of(source):
+            self.queue.add(app)
+
+    def _targets(self) -> Iterator[workers.Target]:
+        """Yield the workers that can be asked."""
+        for app in self.store.apps():
+            token = self._ops_token(app)
+            for pod in self.store.pods(app) if token else ():
+                status = pod["status"]
+                if status.get("phase") == _RUNNING and status.get("podIP"):
+                    yield workers.Target(
+                        uid=pod["metadata"]["uid"],
+                        app=app,
+                        address=status["podIP"],
+                        token=token,
+                        ready=_is_ready(pod),
+                    )
+
+    def _ops_token(self, app: Key) -> str:
+        name = names.ops_config_map(app.name)
+        live = self.store.get("ConfigMap", Key(app.namespace, name)) or {}
+        token: str = live.get("data", {}).get(contract.OPS_TOKEN_FILE, "")
+        return token
+
+
+def _is_ready(pod: manifest.Manifest) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
