@@ -1,0 +1,51 @@
+{{- define "dspy-operator.name" -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "dspy-operator.serviceAccount" -}}
+{{- default (include "dspy-operator.name" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "dspy-operator.selector" -}}
+app.kubernetes.io/name: dspy-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "dspy-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "dspy-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: dspy-operator
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* An image with its tag and, where one is given, its digest. */ -}}
+{{- define "dspy-operator.image" -}}
+{{- $image := .image -}}
+{{ $image.repository }}:{{ default .default $image.tag }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{- /* What the operator may do where it serves apps: no wildcard, no Secret, no exec. */ -}}
+{{- define "dspy-operator.rules" -}}
+- apiGroups: [dspy-operator.io]
+  resources: [dspyapps]
+  verbs: [get, list, watch]
+- apiGroups: [dspy-operator.io]
+  resources: [dspyapps/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [configmaps, serviceaccounts, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
