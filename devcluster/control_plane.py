@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from devcluster.certificates import Authority
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devcluster.certificates import Authority
 
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",

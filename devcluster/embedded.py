@@ -27,6 +27,7 @@ from devcluster import (
     archive,
     binaries,
     cgroups,
+    components,
     control_plane,
     kubeconfig,
     machine,
@@ -43,7 +44,7 @@ from devcluster.control_plane import ControlPlane
 from devcluster.errors import DevclusterError
 from devcluster.network import Network
 from devcluster.node import Node
-from devcluster.plan import Component, Plan
+from devcluster.plan import Plan
 from devcluster.record import Record
 
 if TYPE_CHECKING:
@@ -54,18 +55,7 @@ if TYPE_CHECKING:
     from devcluster.processes import Process
     from devcluster.progress import Progress
 
-_API_PORT = 6443
-_ETCD_PORT = 2379
 _START_SECONDS = 120
-_CLIENTS = {
-    "kube-controller-manager": ("system:kube-controller-manager", ()),
-    "kube-scheduler": ("system:kube-scheduler", ()),
-    "kubelet": (f"system:node:{node.NAME}", ("system:nodes",)),
-    "kube-proxy": ("system:kube-proxy", ()),
-    "coredns": ("devcluster:dns", (kubeconfig.ADMIN_GROUP,)),
-    "metrics-server": ("devcluster:metrics", (kubeconfig.ADMIN_GROUP,)),
-}
-# Component, its user and its groups.
 
 
 class EmbeddedCluster:
@@ -82,7 +72,7 @@ class EmbeddedCluster:
         known = self._record()
         return Access(
             kubeconfig=self.layout.kubeconfig,
-            server=f"https://{Network(number=known.network_number).node}:{_API_PORT}",
+            server=f"https://{Network(number=known.network_number).node}:{components.API_PORT}",
             kubectl_path=self._binaries_folder() / "kubectl",
             pki=self.layout.pki,
             audit_log=self.layout.audit_log,
@@ -138,6 +128,11 @@ class EmbeddedCluster:
         """Import a docker-archive into the node's image store."""
         self.enter("ctr", "--namespace=k8s.io", "images", "import", str(archive_file))
 
+    def forget_image(self, name: str) -> None:
+        """Remove a name from the node's image store; what no other name holds goes with it."""
+        if name in self.image_names():
+            self.enter("ctr", "--namespace=k8s.io", "images", "remove", name)
+
     def image_names(self) -> set[str]:
         """Return the names of the images in the node's store."""
         return set(self.enter("ctr", "--namespace=k8s.io", "images", "list", "--quiet").split())
@@ -179,8 +174,8 @@ class EmbeddedCluster:
             etcd_data=self.layout.var_lib / "etcd",
             audit_log=self.layout.audit_log,
             address=addresses.node,
-            port=_API_PORT,
-            etcd_port=_ETCD_PORT,
+            port=components.API_PORT,
+            etcd_port=components.ETCD_PORT,
             service_range=addresses.services,
             service_address=addresses.kubernetes,
         )
@@ -205,7 +200,7 @@ class EmbeddedCluster:
 
     def _write_kubeconfigs(self, plane: ControlPlane) -> None:
         server, authority = plane.server, plane.authority
-        for component, (user, groups) in _CLIENTS.items():
+        for component, (user, groups) in components.CLIENTS.items():
             kubeconfig.write(plane.kubeconfig(component), server, authority, user, groups)
         groups = (kubeconfig.ADMIN_GROUP,)
         kubeconfig.write(self.layout.kubeconfig, server, authority, kubeconfig.ADMIN, groups)
@@ -216,7 +211,7 @@ class EmbeddedCluster:
             network_number=known.network_number,
             binds=((str(self.layout.var_lib), "/var/lib"), (str(self.layout.var_log), "/var/log")),
             logs=str(self.layout.logs),
-            components=components(setup),
+            components=components.in_order(setup),
         )
 
     def _launch(self, known: Record) -> None:
@@ -320,33 +315,6 @@ class EmbeddedCluster:
         with self.layout.lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def components(setup: Node) -> tuple[Component, ...]:
-    """Return the components in the order of their start."""
-    plane = setup.plane
-    ordered = {
-        "etcd": control_plane.etcd(plane),
-        "containerd": node.containerd_command(setup),
-        "kube-apiserver": control_plane.api_server_with_node(plane),
-        "kube-controller-manager": control_plane.controller_manager(plane),
-        "kube-scheduler": control_plane.scheduler(plane),
-        "kubelet": node.kubelet_command(setup),
-        "kube-proxy": node.kube_proxy_command(setup),
-        "coredns": node.coredns_command(setup),
-        "metrics-server": node.metrics_server_command(setup),
-    }
-    sockets = {"containerd": node.CONTAINERD_SOCKET}
-    ports = {"kube-apiserver": _API_PORT}
-    return tuple(
-        Component(
-            name=name,
-            command=tuple(command),
-            await_port=ports.get(name, 0),
-            await_socket=sockets.get(name, ""),
-        )
-        for name, command in ordered.items()
-    )
 
 
 def _has_condition(manifest: dict[str, object], kind: str) -> bool:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from devcluster import binaries, control_plane, kubeconfig
 from devcluster.access import Access
@@ -45,7 +45,7 @@ class LightCluster:
         self._folder = Path(tempfile.mkdtemp(prefix="devcluster-"))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> LightCluster:
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devcluster import archive
-from devcluster.control_plane import ControlPlane
-from devcluster.network import Network
+
+if TYPE_CHECKING:
+    from devcluster.control_plane import ControlPlane
+    from devcluster.network import Network
 
 NAME = "node"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -88,6 +90,7 @@ def metrics_server_command(node: Node) -> list[str]:
         "--kubelet-insecure-tls",
         "--kubelet-preferred-address-types=InternalIP",
         "--metric-resolution=10s",
+        "--kubelet-request-timeout=5s",
     ]
 
 
