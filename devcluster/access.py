@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from devcluster import audit, kubeconfig, shell
 from devcluster.certificates import Authority
+from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,16 +28,16 @@ class Access:
         kubeconfig: Kubeconfig of `admin`.
         server: URL of the API server.
         kubectl_path: The kubectl of the same version.
-        pki: Folder of the cluster's certificate authority.
-        audit_log: Audit log of the API server.
+        pki: Folder of the cluster's certificate authority, or None where it is not ours.
+        audit_log: Audit log of the API server, or None where it is not ours.
         repository: Root of the checkout, for the CRDs.
     """
 
     kubeconfig: Path
     server: str
     kubectl_path: Path
-    pki: Path
-    audit_log: Path
+    pki: Path | None
+    audit_log: Path | None
     repository: Path
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
@@ -72,7 +73,8 @@ class Access:
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
         """Return a kubeconfig for another user, whom the audit log then shows by name."""
         path = self.kubeconfig.parent / "users" / f"{user}-{'-'.join(groups)}.kubeconfig"
-        return kubeconfig.write(path, self.server, Authority(folder=self.pki), user, groups)
+        authority = Authority(folder=_ours(self.pki))
+        return kubeconfig.write(path, self.server, authority, user, groups)
 
     def create_namespace(
         self, prefix: str = "test", labels: Mapping[str, str] | None = None
@@ -89,14 +91,20 @@ class Access:
 
     def audit_marker(self) -> int:
         """Return a point in time for `audit`."""
-        return audit.marker(self.audit_log)
+        return audit.marker(_ours(self.audit_log))
 
     def audit(self, since: int = 0) -> list[AuditEvent]:
         """Return the writes that the API server answered after a marker, in order."""
-        return audit.read(self.audit_log, since)
+        return audit.read(_ours(self.audit_log), since)
 
     def answers(self) -> bool:
         """Tell whether the API server is ready to serve."""
         config = f"--kubeconfig={self.kubeconfig}"
         command = (str(self.kubectl_path), config, "get", "--raw=/readyz")
         return shell.succeeds(*command, seconds=5)
+
+
+def _ours(path: Path | None) -> Path:
+    if path is None:
+        raise DevclusterError("this needs a cluster that devcluster itself has started")
+    return path
