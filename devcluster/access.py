@@ -83,7 +83,13 @@ class Access:
         name = f"{prefix}-{secrets.token_hex(4)}"
         metadata = {"name": name, "labels": {**RESTRICTED, **(labels or {})}}
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        self.await_namespace(name)
         return name
+
+    def await_namespace(self, name: str) -> None:
+        """Wait until pods may be made in a namespace, which takes its default service account."""
+        account = ("serviceaccount/default", "--namespace", name)
+        self.kubectl("wait", "--for=create", *account, "--timeout=60s")
 
     def delete_namespace(self, name: str) -> None:
         """Ask for the deletion of a namespace without waiting for it."""

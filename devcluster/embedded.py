@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -65,6 +64,7 @@ class EmbeddedCluster:
         """Nothing is started or read yet."""
         self.layout = layout
         self._progress = progress
+        self._launched: subprocess.Popen[bytes] | None = None
 
     @property
     def access(self) -> Access:
@@ -226,6 +226,7 @@ class EmbeddedCluster:
                 cwd=self.layout.repository,
                 start_new_session=True,
             )
+        self._launched = popen
         launcher = processes.find(popen.pid)
         known = replace(known, launcher=launcher)
         record.save(known, self.layout.record)
@@ -265,6 +266,7 @@ class EmbeddedCluster:
     def _wait_for_node(self) -> None:
         log = self.layout.logs / "kubelet.log"
         self._progress.wait_for("the node", self._node_is_ready, seconds=_START_SECONDS, log=log)
+        self.access.await_namespace("default")
         log = self.layout.logs / "metrics-server.log"
         self._progress.wait_for(
             "the metrics API", self._metrics_are_served, seconds=_START_SECONDS, log=log
@@ -291,7 +293,9 @@ class EmbeddedCluster:
         for process in (known.supervisor, known.launcher):
             if process is not None and not processes.kill(process):
                 raise DevclusterError(f"process {process.pid} cannot be killed")
-        _reap(known.launcher)
+        if self._launched is not None:
+            self._launched.wait()  # it was our own child: collect its exit status
+            self._launched = None
         network.disconnect(Network(number=known.network_number).link)
         left = cgroups.remove(cgroups.folders(known.cgroup))
         if left:
@@ -321,10 +325,3 @@ def _has_condition(manifest: dict[str, object], kind: str) -> bool:
     status = manifest.get("status")
     conditions = status.get("conditions", []) if isinstance(status, dict) else []
     return any(item["type"] == kind and item["status"] == "True" for item in conditions)
-
-
-def _reap(launcher: Process | None) -> None:
-    """Collect the exit status when the launcher was our own child; else somebody else does."""
-    if launcher is not None:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(launcher.pid, 0)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,9 @@ def start_web(cluster: Access, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "wait", "pod/web", "--for=condition=Ready", "--timeout=60s")
 
 
-def output_of(cluster: Access, namespace: str, name: str, command: list[str]) -> str:
-    cluster.apply(in_namespace(namespace, pod(name, command)))
+def output_of(cluster: Access, namespace: str, program: dict[str, Any]) -> str:
+    name = program["metadata"]["name"]
+    cluster.apply(in_namespace(namespace, program))
     phase = "--for=jsonpath={.status.phase}=Succeeded"
     try:
         cluster.kubectl("-n", namespace, "wait", f"pod/{name}", phase, "--timeout=30s")
@@ -113,8 +115,10 @@ def test_a_service_answers_another_pod_by_its_name(cluster: Access, namespace: s
     start_web(cluster, namespace)
 
     url = f"http://web.{namespace}.svc.cluster.local/greeting"
-    full = output_of(cluster, namespace, "by-full-name", ["wget", "-q", "-O-", url])
-    short = output_of(cluster, namespace, "by-name", ["wget", "-q", "-O-", "http://web/greeting"])
+    full = output_of(cluster, namespace, pod("by-full-name", ["wget", "-q", "-O-", url]))
+    short = output_of(
+        cluster, namespace, pod("by-name", ["wget", "-q", "-O-", "http://web/greeting"])
+    )
 
     assert (full, short) == ("hello from a pod", "hello from a pod")
 
@@ -139,21 +143,33 @@ def test_the_host_reaches_pods_and_services(cluster: Access, namespace: str) -> 
 def test_a_pod_reaches_the_host_by_name(
     cluster: Access, namespace: str, embedded_cluster: EmbeddedCluster
 ) -> None:
-    answer = output_of(cluster, namespace, "ask", ["nslookup", "host.devcluster"])
+    answer = output_of(cluster, namespace, pod("ask", ["nslookup", "host.devcluster"]))
 
     assert embedded_cluster.network.host in answer
 
 
+ASK_WITH_TOKEN = """
+import ssl, urllib.request
+folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+trusted = ssl.create_default_context(cafile=f"{folder}/ca.crt")
+token = open(f"{folder}/token").read()
+url = "https://kubernetes.default.svc/apis/authentication.k8s.io/v1/selfsubjectreviews"
+kind = "application/json"
+headers = {"Authorization": f"Bearer {token}", "Content-Type": kind, "Accept": kind}
+question = urllib.request.Request(url, b"{}", headers)
+print(urllib.request.urlopen(question, context=trusted).read().decode())
+"""
+
+
 @pytest.mark.cluster
-def test_a_service_account_token_opens_the_api_in_a_pod(cluster: Access, namespace: str) -> None:
-    script = (
-        "cd /var/run/secrets/kubernetes.io/serviceaccount; wget -q -O- --no-check-certificate "
-        '--header "Authorization: Bearer $(cat token)" https://kubernetes.default.svc/version'
-    )
+def test_a_service_account_token_opens_the_api_in_a_pod_of_our_image(
+    cluster: Access, namespace: str
+) -> None:
+    client = pod("client", ["python3", "-c", ASK_WITH_TOKEN], image="dspy-operator:dev")
 
-    answer = output_of(cluster, namespace, "client", ["sh", "-c", script])
+    review = json.loads(output_of(cluster, namespace, client))
 
-    assert json.loads(answer)["major"] == "1"
+    assert review["status"]["userInfo"]["username"] == f"system:serviceaccount:{namespace}:default"
 
 
 @pytest.mark.cluster
@@ -273,17 +289,24 @@ def traces(layout: Layout, network: Network) -> dict[str, object]:
 NOTHING: dict[str, object] = {"processes": [], "links": [], "cgroups": [], "mounts": []}
 
 
-@pytest.mark.cluster
-def test_down_leaves_nothing_even_after_a_crash(tmp_path: Path) -> None:
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    """Another cluster beside that of the session."""
     layout = replace(Layout.of_checkout(), state=tmp_path / "cluster")
-    second = EmbeddedCluster(layout, Progress())
+    cluster = EmbeddedCluster(layout, Progress())
+    yield cluster
+    cluster.down(everything=True)
+
+
+@pytest.mark.cluster
+def test_down_leaves_nothing_even_after_a_crash(second: EmbeddedCluster) -> None:
     kernel = Path("/proc/sys/vm/overcommit_memory").read_text()
     second.up()
     network = second.network
     second.access.apply(in_namespace("default", pod("sleeper", ["sleep", "1000"])))
     ready = ("--for=condition=Ready", "--timeout=60s")
     second.access.kubectl("wait", "pod/sleeper", *ready)
-    known = record.load(layout.record)
+    known = record.load(second.layout.record)
     assert known is not None
     assert known.launcher is not None
 
@@ -294,5 +317,5 @@ def test_down_leaves_nothing_even_after_a_crash(tmp_path: Path) -> None:
     assert not processes.is_alive(known.launcher)
     second.down()
 
-    assert traces(layout, network) == NOTHING
+    assert traces(second.layout, network) == NOTHING
     assert Path("/proc/sys/vm/overcommit_memory").read_text() == kernel
