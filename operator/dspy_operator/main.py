@@ -61,7 +61,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     def default(name: str, value: str) -> str:
         return environ.get(f"DSPY_OPERATOR_{name}", value)
 
-    parser = argparse.ArgumentParser("dspy-operator", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "dspy-operator", description="Turns DSPyApp objects into pods that answer."
+    )
     parser.add_argument(
         "--namespaces",
         default=default("NAMESPACES", ""),

@@ -22,10 +22,14 @@ app.kubernetes.io/part-of: dspy-operator
 {{- end }}
 {{- end -}}
 
-{{- /* An image with its tag and, where one is given, its digest. */ -}}
+{{- /* The operator's image with its tag and, where one is given, its digest. */ -}}
 {{- define "dspy-operator.image" -}}
-{{- $image := .image -}}
-{{ $image.repository }}:{{ default .default $image.tag }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- $image := .Values.image -}}
+{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{- define "dspy-operator.workerImage" -}}
+{{- default (printf "ghcr.io/dspy-operator/dspy-worker:%s" .Chart.AppVersion) .Values.worker.image -}}
 {{- end -}}
 
 {{- /* What the operator may do where it serves apps: no wildcard, no Secret, no exec. */ -}}

@@ -144,7 +144,7 @@ def _credentials(app: App, world: World) -> tuple[Condition, ...]:
     reports = [pod.report for pod in world.pods if pod.report is not None]
     if not reports:
         return (_credential(None, "NotReported", "No worker has reported yet."),)
-    missing = sorted({m for pod in world.pods for m in trouble.missing_keys(pod)})
+    missing = sorted({key for pod in world.pods for key in pod.missing_keys})
     if missing:
         return (_credential(False, "LMCredentialsMissing", trouble.keys_message(missing)),)  # noqa: FBT003 - a status
     return (_credential(True, "AllPresent", "The workers see every key."),)  # noqa: FBT003 - a status

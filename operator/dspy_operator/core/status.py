@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dspy_operator.core.world import Rollout
 
 COUNT_SECONDS: Final = 10.0
-"""Shortest time between two writes of an app's status that differ in numbers only."""
+"""How long a status may show old numbers while pods come and go."""
 
 _COUNTS = ("replicas", "readyReplicas", "updatedReplicas")
 _WORDS = {True: "True", False: "False", None: "Unknown"}
@@ -64,7 +64,7 @@ def paused(live: Manifest, now: str) -> Manifest | None:
     return {**status, "conditions": [*present, note]}
 
 
-def change(old: Manifest, new: Manifest, *, settled: bool, since_write: float) -> Change:
+def change(old: Manifest, new: Manifest, *, settled: bool, outdated_seconds: float) -> Change:
     """Decide whether a status is worth a write.
 
     A change of numbers alone waits while pods come and go, so that an app which converges
@@ -74,17 +74,17 @@ def change(old: Manifest, new: Manifest, *, settled: bool, since_write: float) -
         old: The live status.
         new: The status that `render` returned.
         settled: Whether the new numbers are final.
-        since_write: Seconds since this app's status was last written.
+        outdated_seconds: For how long the written numbers have differed from the real ones.
     """
     if _without_counts(old) != _without_counts(new):
         return Change(write=True)
-    if _count(old) == _count(new):
+    if same_counts(old, new):
         return Change(write=False)
     if settled:
         return Change(write=True)
     if old.get("readyReplicas") == new["readyReplicas"]:
         return Change(write=False)
-    wait = COUNT_SECONDS - since_write
+    wait = COUNT_SECONDS - outdated_seconds
     return Change(write=wait <= 0, look_again_after=wait if wait > 0 else None)
 
 
@@ -121,8 +121,9 @@ def _condition(live: Manifest, new: Condition, generation: int, now: str) -> Man
     }
 
 
-def _count(status: Manifest) -> list[int]:
-    return [status.get(name, 0) for name in _COUNTS]
+def same_counts(old: Manifest, new: Manifest) -> bool:
+    """Return whether two statuses show the same numbers."""
+    return all(old.get(name, 0) == new.get(name, 0) for name in _COUNTS)
 
 
 def _without_counts(status: Manifest) -> dict[str, Any]:

@@ -69,19 +69,9 @@ def of_pods(pods: Iterable[Pod], rollout: Rollout) -> Trouble | None:
     return replace(worst, stalled=worst.stalled or rollout.overdue)
 
 
-def missing_keys(pod: Pod) -> tuple[str, ...]:
-    """Return the models whose key a pod's worker does not see."""
-    report = pod.report
-    return tuple(c.model for c in report.credentials if not c.present) if report else ()
-
-
-def keys_message(models: Iterable[str]) -> str:
+def keys_message(keys: Iterable[str]) -> str:
     """Return the sentence about missing keys."""
-    names = ", ".join(models)
-    return (
-        f"The API key of model {names} is missing: create the Secret that "
-        "spec.models[].keySecretRef names, or put the key into it."
-    )
+    return f"The API key of {', '.join(keys)} is missing; pods notice it when it comes."
 
 
 def _overdue() -> Trouble:
@@ -121,10 +111,9 @@ def _pull_message(reason: str, message: str) -> str:
 
 
 def _of_keys(pod: Pod) -> Trouble | None:
-    missing = missing_keys(pod)
-    if not missing:
+    if not pod.missing_keys:
         return None
-    return Trouble(reason="LMCredentialsMissing", message=keys_message(missing), rank=4)
+    return Trouble(reason="LMCredentialsMissing", message=keys_message(pod.missing_keys), rank=4)
 
 
 def _of_end(pod: Pod) -> Trouble | None:

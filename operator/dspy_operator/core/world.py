@@ -14,6 +14,7 @@ from dspy_worker import contract
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from dspy_operator.core.app import App
     from dspy_operator.core.manifest import Manifest
     from dspy_worker.contract.state import WorkerState
 
@@ -65,6 +66,7 @@ class Pod:
         unschedulable: The scheduler's text; empty while there is no such trouble.
         ended: How the worker ended last; None while it never did.
         report: What the worker tells of itself; None before the first answer.
+        missing_keys: The LM keys that the worker does not see, in words.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Pod:
     unschedulable: str = ""
     ended: Ended | None = None
     report: WorkerState | None = None
+    missing_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +115,18 @@ def rollout(deployment: Manifest) -> Rollout:
     )
 
 
-def pods(manifests: Iterable[Manifest], reports: Mapping[str, WorkerState]) -> tuple[Pod, ...]:
+def pods(
+    app: App, manifests: Iterable[Manifest], reports: Mapping[str, WorkerState]
+) -> tuple[Pod, ...]:
     """Read the pods that are not being deleted, in the order of their names.
 
     Args:
+        app: The app that they belong to.
         manifests: Pods as the API server returns them.
         reports: The workers' reports by the uid of their pod.
     """
     found = (
-        _pod(m, reports.get(m["metadata"]["uid"]))
+        _pod(app, m, reports.get(m["metadata"]["uid"]))
         for m in manifests
         if "deletionTimestamp" not in m["metadata"] and not _is_over(m)
     )
@@ -132,7 +138,7 @@ def _is_over(pod: Manifest) -> bool:
     return pod.get("status", {}).get("phase") in {"Failed", "Succeeded"}
 
 
-def _pod(pod: Manifest, report: WorkerState | None) -> Pod:
+def _pod(app: App, pod: Manifest, report: WorkerState | None) -> Pod:
     status = pod.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
@@ -148,6 +154,16 @@ def _pod(pod: Manifest, report: WorkerState | None) -> Pod:
         ),
         ended=_ended(container),
         report=report,
+        missing_keys=_missing_keys(app, report),
+    )
+
+
+def _missing_keys(app: App, report: WorkerState | None) -> tuple[str, ...]:
+    unseen = {c.model for c in report.credentials if not c.present} if report else set()
+    return tuple(
+        f"model {m.name} (Secret {m.key_secret}, entry {m.key_entry})"
+        for m in app.keyed_models
+        if m.name in unseen
     )
 
 

@@ -39,16 +39,25 @@ class Resource:
 
     prefix: str
     plural: str
+    kind: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Return apiVersion and kind."""
+        return {"apiVersion": self.prefix.partition("/")[2], "kind": self.kind}
 
 
 RESOURCES: Final = {
-    "DSPyApp": Resource("apis/dspy-operator.io/v1alpha1", "dspyapps"),
-    "Deployment": Resource("apis/apps/v1", "deployments"),
-    "Service": Resource("api/v1", "services"),
-    "ConfigMap": Resource("api/v1", "configmaps"),
-    "ServiceAccount": Resource("api/v1", "serviceaccounts"),
-    "Pod": Resource("api/v1", "pods"),
-    "Event": Resource("apis/events.k8s.io/v1", "events"),
+    resource.kind: resource
+    for resource in (
+        Resource("apis/dspy-operator.io/v1alpha1", "dspyapps", "DSPyApp"),
+        Resource("apis/apps/v1", "deployments", "Deployment"),
+        Resource("api/v1", "services", "Service"),
+        Resource("api/v1", "configmaps", "ConfigMap"),
+        Resource("api/v1", "serviceaccounts", "ServiceAccount"),
+        Resource("api/v1", "pods", "Pod"),
+        Resource("apis/events.k8s.io/v1", "events", "Event"),
+    )
 }
 
 

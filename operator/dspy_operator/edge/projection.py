@@ -30,7 +30,7 @@ def trim(live: Manifest) -> Manifest:
     others = [
         m
         for m in managers
-        if not m.get("subresource") and m.get("manager") not in {names.MANAGER, ""}
+        if m.get("subresource") != "status" and m.get("manager") != names.MANAGER
     ]
     if others:
         newest = max(others, key=lambda m: m.get("time", ""))

@@ -98,9 +98,10 @@ class ListWatch:
         """Bring a fresh list to the sink, deletions included; return its version."""
         seen: set[Key] = set()
         version = ""
+        identity = kube.RESOURCES[self.selection.kind].identity  # the items of a list lack it
         async for items, version in self._cluster.pages(self.selection):  # noqa: B007 - the last one counts
             for item in items:
-                item.setdefault("kind", self.selection.kind)
+                item.update(identity)
                 seen.add(key_of(item))
                 self._sink.put(self.selection.kind, self._project(item))
             self._beat()

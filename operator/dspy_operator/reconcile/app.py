@@ -17,7 +17,8 @@ import structlog
 from dspy_operator import errors
 from dspy_operator.core import app as app_spec
 from dspy_operator.core import conditions, names, plan, render, status, world
-from dspy_operator.core.manifest import Key, Ref
+from dspy_operator.core.manifest import Key, Ref, key_of
+from dspy_operator.edge import projection
 from dspy_operator.reconcile.store import APP_KIND
 from dspy_worker import contract
 
@@ -59,7 +60,7 @@ class Reconciler:
     def __init__(self, tools: Tools) -> None:
         """Use these tools."""
         self._tools = tools
-        self._written: dict[str, float] = {}
+        self._outdated: dict[Key, float] = {}
 
     async def __call__(self, key: Key) -> float | None:
         """Look at one app; return the seconds after which to look again, or None.
@@ -69,7 +70,8 @@ class Reconciler:
         """
         live = self._tools.store.get(APP_KIND, key)
         if live is None or app_spec.is_going(live):
-            self._forget(key, live)
+            self._outdated.pop(key, None)
+            self._tools.telemetry.remove_app(key.namespace, key.name)
             return None
         if app_spec.is_paused(live):
             await self._say_paused(live)
@@ -111,7 +113,7 @@ class Reconciler:
         pods = self._tools.store.pods(Key(app.namespace, app.name))
         return world.World(
             rollout=None if deployment is None else world.rollout(deployment),
-            pods=world.pods(pods, self._tools.reports),
+            pods=world.pods(app, pods, self._tools.reports),
             source_missing=app.source if source is None else None,
         )
 
@@ -119,12 +121,9 @@ class Reconciler:
         self, live: Manifest, verdict: Verdict, app: App | None, rollout: Rollout | None
     ) -> float | None:
         new = status.render(live, verdict, app, rollout, _now())
-        uid = live["metadata"]["uid"]
+        old = live.get("status", {})
         change = status.change(
-            live.get("status", {}),
-            new,
-            settled=verdict.settled,
-            since_write=time.monotonic() - self._written.get(uid, float("-inf")),
+            old, new, settled=verdict.settled, outdated_seconds=self._outdated_seconds(live, new)
         )
         if change.write:
             await self._write(live, new)
@@ -135,8 +134,16 @@ class Reconciler:
 
     async def _write(self, live: Manifest, new: Manifest) -> None:
         answer = await self._tools.cluster.apply_status(live, new)
-        self._written[live["metadata"]["uid"]] = time.monotonic()
-        self._tools.store.learn(APP_KIND, answer)
+        self._outdated.pop(key_of(live), None)
+        self._tools.store.learn(APP_KIND, projection.trim(answer))
+
+    def _outdated_seconds(self, live: Manifest, new: Manifest) -> float:
+        """Return for how long the written numbers have been wrong."""
+        key, now = key_of(live), time.monotonic()
+        if status.same_counts(live.get("status", {}), new):
+            self._outdated.pop(key, None)
+            return 0.0
+        return now - self._outdated.setdefault(key, now)
 
     async def _say_paused(self, live: Manifest) -> None:
         new = status.paused(live, _now())
@@ -147,12 +154,6 @@ class Reconciler:
         metadata = live["metadata"]
         gauge = self._tools.telemetry.app_ready.labels(metadata["namespace"], metadata["name"])
         gauge.set(1 if status.is_ready({"status": new}) else 0)
-
-    def _forget(self, key: Key, live: Manifest | None) -> None:
-        if live is None:
-            self._tools.telemetry.remove_app(key.namespace, key.name)
-        else:
-            self._written.pop(live["metadata"]["uid"], None)
 
 
 def _token(app: App, owned: Mapping[Ref, Manifest]) -> str:
