@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "dspy-operator"
 NAMESPACE = "dspy-system"
-_TIMEOUT = "180s"
+_TIMEOUT = "120s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,13 @@ def _restart(access: Access) -> None:
 
 
 def _explain(access: Access) -> str:
-    """Return the state of the operator's pods in one line."""
+    """Return the state of the operator's pods and their last words, in one line."""
     columns = "custom-columns=:metadata.name,:status.phase,:status.containerStatuses[*].state"
-    pods = access.kubectl("--namespace", NAMESPACE, "get", "pods", "--no-headers", "-o", columns)
-    return f"pods: {' | '.join(pods.split(chr(10))).strip(' |') or 'none'}"
+    namespace = ("--namespace", NAMESPACE)
+    pods = access.kubectl(*namespace, "get", "pods", "--no-headers", "--output", columns)
+    selector = f"--selector=app.kubernetes.io/instance={NAME}"
+    try:
+        said = access.kubectl(*namespace, "logs", selector, "--tail=2")
+    except DevclusterError as error:
+        said = str(error)  # a container that has not started has no log; kubectl says why
+    return " | ".join(["pods:", *pods.splitlines(), "last words:", *said.splitlines()])
