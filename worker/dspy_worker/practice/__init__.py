@@ -18,5 +18,7 @@ prompt it says what it is. Never judge a program by its answers: put a real endp
     faults       what goes wrong on purpose, and how often
     counters     what `/stats` tells
     wire         OpenAI's bodies and events
-    server       HTTP: the only part with a clock and a network
+    desk         a request, its answer and the plan of faults, all but the network
+    calls        the completions endpoint
+    server       the other endpoints, and the process
 """

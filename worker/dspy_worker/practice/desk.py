@@ -1,4 +1,4 @@
-"""Takes a request, an answer's place and the plan of faults together: all but the network."""
+"""Brings a request, its answer and the plan of faults together: all but the network."""
 
 from __future__ import annotations
 
