@@ -1,0 +1,1 @@
+"""What leaves the process: language models, keys on disk, metrics and logs."""

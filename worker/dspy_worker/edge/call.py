@@ -1,0 +1,85 @@
+"""What one request has asked of the language model so far, and until when it may ask more.
+
+The request's handler opens a `Call`; the engines below DSPy find it in a context variable, which
+DSPy carries along into tasks and threads.
+"""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dspy.lm15 import Usage
+
+
+class Call:
+    """Deadline and LM usage of one request; times are those of `time.monotonic`.
+
+    Attributes:
+        deadline: Moment after which nobody waits for the answer.
+        given_up: Whether the client has gone; threads look at it before they ask again.
+        calls: Answers that the LM gave.
+        input_tokens: Tokens of the prompts, as the LM counted them.
+        output_tokens: Tokens of the answers, as the LM counted them.
+        lm_seconds: Time during which at least one LM call was under way.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_open",
+        "_since",
+        "calls",
+        "deadline",
+        "given_up",
+        "input_tokens",
+        "lm_seconds",
+        "output_tokens",
+    )
+
+    def __init__(self, deadline: float) -> None:
+        """Begin with nothing asked."""
+        self.deadline = deadline
+        self.given_up = False
+        self.calls = self.input_tokens = self.output_tokens = 0
+        self.lm_seconds = 0.0
+        self._open = 0
+        self._since = 0.0
+        self._lock = threading.Lock()
+
+    def remaining(self) -> float:
+        """Return the seconds until the deadline, or 0 when nobody waits any more."""
+        return 0.0 if self.given_up else max(0.0, self.deadline - time.monotonic())
+
+    def began(self) -> None:
+        """Note that an LM call is under way; calls side by side count once as time."""
+        with self._lock:
+            self._open += 1
+            if self._open == 1:
+                self._since = time.monotonic()
+
+    def ended(self) -> None:
+        """Note that an LM call is over."""
+        with self._lock:
+            self._open -= 1
+            if self._open == 0:
+                self.lm_seconds += time.monotonic() - self._since
+
+    def used(self, usage: Usage) -> None:
+        """Add what one answer cost."""
+        with self._lock:
+            self.calls += 1
+            self.input_tokens += usage.input_tokens or 0
+            self.output_tokens += usage.output_tokens or 0
+
+
+CURRENT: ContextVar[Call | None] = ContextVar("dspy_worker_call", default=None)
+
+
+def current() -> Call:
+    """Return the running request's call; outside of requests, one without a deadline."""
+    return CURRENT.get() or Call(deadline=float("inf"))

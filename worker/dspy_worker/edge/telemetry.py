@@ -1,0 +1,134 @@
+"""The worker's metrics: their names, and nothing that depends on a request's content."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+REQUESTS = "dspy_requests_total"
+REQUEST_DURATION = "dspy_request_duration_seconds"
+REQUEST_OVERHEAD = "dspy_request_overhead_seconds"
+ERRORS = "dspy_errors_total"
+IN_FLIGHT = "dspy_in_flight"
+QUEUE_DEPTH = "dspy_queue_depth"
+ACTIVE_CONNECTIONS = "dspy_active_connections"
+TOKEN_USAGE = "dspy_token_usage_total"  # noqa: S105 - a metric's name, not a password
+LM_CALLS = "dspy_lm_calls_total"
+LM_DURATION = "dspy_lm_duration_seconds"
+LM_RETRIES = "dspy_lm_retries_total"
+LM_REASKS = "dspy_lm_reasks_total"
+BUILD_INFO = "dspy_worker_info"
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+_OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+
+class Metrics:
+    """All metrics of one worker, in a registry of their own."""
+
+    def __init__(self, app: str) -> None:
+        """Create the metrics; every series of requests carries the app's name."""
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._app = app
+        self._requests = Counter(
+            REQUESTS, "Requests by route and status.", ["app", "route", "code"], registry=registry
+        )
+        self._duration = Histogram(
+            REQUEST_DURATION,
+            "Seconds from a request's arrival to its answer, waiting included.",
+            ["app", "route"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._overhead = Histogram(
+            REQUEST_OVERHEAD,
+            "Seconds of a prediction minus waiting for a slot and for the language model.",
+            ["app"],
+            buckets=_OVERHEAD_BUCKETS,
+            registry=registry,
+        ).labels(app)
+        self._errors = Counter(
+            ERRORS, "Failed requests and batch items by reason.", ["reason"], registry=registry
+        )
+        self._tokens = Counter(
+            TOKEN_USAGE,
+            "Tokens that the language model counted.",
+            ["app", "model", "direction"],
+            registry=registry,
+        )
+        self._lm_calls = Counter(
+            LM_CALLS, "Attempts to ask the LM, by outcome.", ["model", "outcome"], registry=registry
+        )
+        self._lm_duration = Histogram(
+            LM_DURATION,
+            "Seconds of one attempt to ask the language model.",
+            ["model"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._lm_retries = Counter(
+            LM_RETRIES, "Attempts that repeated a failed one.", ["model"], registry=registry
+        )
+        self._lm_reasks = Counter(
+            LM_REASKS, "Prompts asked again, the answer was unusable.", registry=registry
+        )
+        self.in_flight = Gauge(IN_FLIGHT, "Predictions that hold a slot.", registry=registry)
+        self.queue_depth = Gauge(
+            QUEUE_DEPTH, "Predictions that wait for a slot.", registry=registry
+        )
+        self.connections = Gauge(
+            ACTIVE_CONNECTIONS, "Open connections to the public port.", registry=registry
+        )
+        self._info = Gauge(
+            BUILD_INFO, "Version of the worker.", ["app", "version", "digest"], registry=registry
+        )
+
+    def describe(self, version: str, digest: str) -> None:
+        """Tell which worker serves which document."""
+        self._info.labels(self._app, version, digest[:12]).set(1)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(self._app, route, status).inc()
+        self._duration.labels(self._app, route).observe(seconds)
+
+    def overhead(self, seconds: float) -> None:
+        """Count the worker's own share of one prediction's time."""
+        self._overhead.observe(seconds)
+
+    def error(self, reason: str) -> None:
+        """Count one failed request or batch item."""
+        self._errors.labels(reason).inc()
+
+    def lm_attempt(self, model: str, outcome: str, seconds: float) -> None:
+        """Count one attempt to ask the language model; `outcome` is "ok" or an error's kind."""
+        self._lm_calls.labels(model, outcome).inc()
+        self._lm_duration.labels(model).observe(seconds)
+
+    def lm_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
+        """Count the tokens of one answer."""
+        self._tokens.labels(self._app, model, "input").inc(tokens_in)
+        self._tokens.labels(self._app, model, "output").inc(tokens_out)
+
+    def lm_retry(self, model: str) -> None:
+        """Count one repeated attempt."""
+        self._lm_retries.labels(model).inc()
+
+    def lm_reask(self) -> None:
+        """Count one prompt that was asked again because its answer could not be read."""
+        self._lm_reasks.inc()
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,1 @@
+"""One DSPy program over HTTP."""

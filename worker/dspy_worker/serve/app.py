@@ -1,0 +1,134 @@
+"""The public port: routes and their handlers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+
+from dspy_worker.core import deadline
+from dspy_worker.edge.call import Call
+from dspy_worker.errors import BodyTooLarge, LMCredentialsMissing, MethodNotAllowed, PathUnknown
+from dspy_worker.serve import docs, info, openapi, schema, wire
+from dspy_worker.serve.batch import Batch
+from dspy_worker.serve.front import Front
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pydantic
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from dspy_worker.contract.app import AppDocument
+    from dspy_worker.serve.health import Health
+    from dspy_worker.serve.predict import Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Public:
+    """The handlers of the public port."""
+
+    document: AppDocument
+    service: Service
+    health: Health
+    version: str
+
+    async def predict(self, request: Request) -> Response:
+        """Answer `POST /v1/predict`."""
+        call = self._call(request)
+        text = await wire.body(request, self.document.serving.max_request_bytes)
+        inputs: pydantic.BaseModel = schema.parse(self.service.program.schema.predict, text)
+        self._check_keys()
+
+        def give_up() -> None:
+            call.given_up = True
+
+        found = await wire.finish(
+            self.service.predict(inputs, call),
+            request.receive,
+            seconds=call.remaining(),
+            give_up=give_up,
+        )
+        return wire.answer(found, {"X-Prediction-Id": found["id"]})
+
+    async def batch(self, request: Request) -> Response:
+        """Answer `POST /v1/batch`."""
+        began, call = time.monotonic(), self._call(request)
+        text = await wire.body(request, self.document.serving.max_request_bytes)
+        items: Sequence[pydantic.BaseModel] = schema.parse(self.service.program.schema.batch, text)
+        most = self.document.serving.max_batch_size
+        if len(items) > most:
+            raise BodyTooLarge(f"A batch takes at most {most} inputs, got {len(items)}.")
+        self._check_keys()
+        batch = Batch(self.service, items, call.deadline)
+        results = await wire.finish(
+            batch.run(), request.receive, seconds=call.remaining(), give_up=batch.give_up
+        )
+        milliseconds = round((time.monotonic() - began) * 1000, 3)
+        return wire.answer({"results": results, "usage": batch.usage(), "durationMs": milliseconds})
+
+    def _call(self, request: Request) -> Call:
+        limit = self.document.serving.timeout_seconds
+        seconds = deadline.timeout(limit, request.headers.get(deadline.HEADER))
+        return Call(time.monotonic() + seconds)
+
+    def _check_keys(self) -> None:
+        """Refuse before a slot is taken; a client learns the reason, the place stays inside."""
+        for model in self.document.models:
+            if model.key_secret and self.health.keys[model.name].read() is None:
+                raise LMCredentialsMissing(
+                    f"The key of model {model.name!r} is missing.", retry_after=5
+                )
+
+
+def build(public: Public) -> ASGIApp:
+    """Return the ASGI application of the public port."""
+    app, program = public.document, public.service.program
+    about = wire.dump(info.document(app, program, public.version))
+    described = wire.dump(openapi.document(app, program, public.version))
+    page = HTMLResponse(docs.page(app), headers={"Content-Security-Policy": docs.policy()})
+    routes = [
+        Route("/v1/predict", public.predict, methods=["POST"]),
+        Route("/v1/batch", public.batch, methods=["POST"]),
+        Route("/v1/info", _fixed(Response(about, media_type="application/json"))),
+        Route("/openapi.json", _fixed(Response(described, media_type="application/json"))),
+        Route("/docs", _fixed(page)),
+        Route("/", _fixed(RedirectResponse("/docs", status_code=307))),
+    ]
+    router = Router(routes, redirect_slashes=False, default=_unknown)
+    paths = {route.path: route.methods or set() for route in routes}
+    return Front(_Methods(router, paths), public.service.metrics, public.health, set(paths))
+
+
+class _Methods:
+    """Refuses methods that a path does not take; Starlette would answer in plain text."""
+
+    def __init__(self, app: ASGIApp, paths: dict[str, set[str]]) -> None:
+        self._app, self._paths = app, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = self._paths.get(scope["path"])
+        if allowed is not None and scope["method"] not in allowed:
+            names = ", ".join(sorted(allowed))
+            raise MethodNotAllowed(f"{scope['path']} takes {names}, not {scope['method'][:20]}.")
+        await self._app(scope, receive, send)
+
+
+def _fixed(response: Response) -> ASGIApp:
+    """Return an application that always gives the same answer."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        # Headers are copied: the front adds its own to the list of each answer.
+        copy = Response(response.body, response.status_code)
+        copy.raw_headers = list(response.raw_headers)
+        await copy(scope, receive, send)
+
+    return answer
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
+    raise PathUnknown(f"There is nothing at {scope['path'][:200]}; see /docs.")

@@ -1,0 +1,64 @@
+"""Reads the app document from a file of YAML or JSON, and leaves word when a start fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dspy_worker import contract
+from dspy_worker.contract import app
+from dspy_worker.errors import LoadError
+
+MAX_TERMINATION_BYTES = 4000
+REASON = "ProgramFailed"
+
+
+def document(path: Path) -> app.AppDocument:
+    """Return the app of a file.
+
+    Raises:
+        LoadError: The message is one sentence that names the file and what is wrong in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LoadError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(f"{path} cannot be read: {error}") from error
+    try:
+        return app.load(_parse(path, text))
+    except app.DocumentError as error:
+        raise LoadError(f"{path}: {error}") from error
+
+
+def leave_word(message: str, path: Path = Path(contract.TERMINATION_LOG)) -> None:
+    """Write why the start failed to where the kubelet reads it, if this is a pod."""
+    if not path.exists():
+        return
+    word = {"reason": REASON, "message": message[: MAX_TERMINATION_BYTES // 4]}
+    try:
+        path.write_text(json.dumps(word, ensure_ascii=False), encoding="utf-8")
+    except OSError:
+        return  # the log has it too
+
+
+def _parse(path: Path, text: str) -> Any:  # noqa: ANN401 - YAML
+    try:
+        documents = [d for d in yaml.safe_load_all(text) if d is not None]
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise LoadError(f"{path} is not valid YAML: {_where(error)}") from error
+    if len(documents) == 1:
+        return documents[0]
+    apps = [d for d in documents if isinstance(d, dict) and d.get("kind") == app.KIND]
+    if len(apps) != 1:
+        raise LoadError(f"{path} must hold exactly one {app.KIND}, it has {len(apps)}")
+    return apps[0]
+
+
+def _where(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error) or type(error).__name__
+    return f"{what} in line {mark.line + 1}" if mark else what

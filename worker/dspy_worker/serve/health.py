@@ -1,0 +1,70 @@
+"""Whether this worker can answer, and what it tells the operator about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dspy_worker.contract.state import Credential, WorkerState
+from dspy_worker.edge import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dspy_worker.contract.app import AppDocument
+    from dspy_worker.edge.keys import Key
+    from dspy_worker.serve.admission import Admission
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """What changes while the worker serves.
+
+    Attributes:
+        document: The app.
+        keys: Where the key of each model comes from, by the model's name.
+        admission: Slots and queue.
+        draining: Whether the worker is stopping.
+        requests: Requests accepted since the start.
+        errors: Requests since the start that ended in a 5xx answer.
+    """
+
+    document: AppDocument
+    keys: Mapping[str, Key]
+    admission: Admission
+    draining: bool = False
+    requests: int = field(default=0)
+    errors: int = field(default=0)
+
+    def obstacle(self) -> tuple[str, str]:
+        """Return reason and message of why the worker is not ready; both empty if it is."""
+        if self.draining:
+            return "Draining", "The worker is stopping."
+        missing = [c.model for c in self._credentials() if not c.present]
+        if missing:
+            where = self.keys[missing[0]].where
+            return "LMCredentialsMissing", f"The key of model {missing[0]!r} is not in {where}."
+        return "", ""
+
+    def state(self) -> WorkerState:
+        """Return the report that the operator reads."""
+        reason, message = self.obstacle()
+        return WorkerState(
+            app=self.document.name,
+            config_digest=self.document.digest,
+            ready=not reason,
+            not_ready_reason=reason,
+            not_ready_message=message,
+            in_flight=self.admission.running,
+            queued=self.admission.waiting,
+            requests=self.requests,
+            errors=self.errors,
+            credentials=self._credentials(),
+        )
+
+    def _credentials(self) -> tuple[Credential, ...]:
+        return tuple(
+            keys.credential(model.name, self.keys[model.name])
+            for model in self.document.models
+            if model.key_secret
+        )

@@ -1,0 +1,103 @@
+"use strict";
+
+const make = (tag, text, parent) => {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  if (parent) parent.append(element);
+  return element;
+};
+const byId = (id) => document.getElementById(id);
+
+let known = {};
+
+function resolve(schema) {
+  return schema.$ref ? known[schema.$ref.split("/").pop()] : schema;
+}
+
+function control(schema, example) {
+  if (schema.enum || schema.const !== undefined) {
+    const choice = document.createElement("select");
+    for (const value of schema.enum ?? [schema.const]) {
+      make("option", String(value), choice).value = JSON.stringify(value);
+    }
+    return choice;
+  }
+  const area = document.createElement("textarea");
+  area.value = schema.type === "string" ? "" : JSON.stringify(example, null, 1);
+  return area;
+}
+
+function read(name, schema, element) {
+  if (schema.type === "string" && !schema.enum && schema.const === undefined) return element.value;
+  try {
+    return JSON.parse(element.value);
+  } catch (error) {
+    throw new Error(`${name}: ${error.message}`);
+  }
+}
+
+function buildForm(example) {
+  const inputs = known.Inputs.properties ?? {};
+  const readers = {};
+  for (const [name, raw] of Object.entries(inputs)) {
+    const schema = resolve(raw);
+    const label = make("label", name + " ", byId("fields"));
+    make("small", raw.description ?? schema.description ?? schema.type ?? "", label);
+    const element = control(schema, example[name]);
+    element.id = label.htmlFor = "field-" + name;
+    byId("fields").append(element);
+    readers[name] = () => read(name, schema, element);
+  }
+  byId("try").addEventListener("submit", (event) => {
+    event.preventDefault();
+    predict(readers);
+  });
+}
+
+async function predict(readers) {
+  const outcome = byId("outcome");
+  const answer = byId("answer");
+  try {
+    const inputs = {};
+    for (const [name, value] of Object.entries(readers)) inputs[name] = value();
+    outcome.textContent = "Waiting…";
+    const response = await fetch("v1/predict", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ inputs }),
+    });
+    outcome.textContent = `${response.status} ${response.statusText}`;
+    answer.textContent = JSON.stringify(await response.json(), null, 2);
+    answer.hidden = false;
+  } catch (error) {
+    outcome.textContent = error.message;
+  }
+}
+
+function list(operations) {
+  for (const [path, methods] of Object.entries(operations)) {
+    for (const [method, operation] of Object.entries(methods)) {
+      const box = make("details", "", byId("operations"));
+      const summary = make("summary", "", box);
+      make("code", `${method.toUpperCase()} ${path}`, summary);
+      make("span", " " + operation.summary, summary);
+      make("pre", JSON.stringify(operation, null, 2), box);
+    }
+  }
+  for (const [name, schema] of Object.entries(known)) {
+    const box = make("details", "", byId("schemas"));
+    make("code", name, make("summary", "", box));
+    make("pre", JSON.stringify(schema, null, 2), box);
+  }
+}
+
+async function start() {
+  const described = await (await fetch("openapi.json")).json();
+  known = described.components.schemas;
+  byId("about").textContent = described.info.description;
+  const body = described.paths["/v1/predict"].post.requestBody.content["application/json"];
+  buildForm(body.example.inputs);
+  list(described.paths);
+}
+
+start().catch((error) => { byId("about").textContent = error.message; });

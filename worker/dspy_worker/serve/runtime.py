@@ -1,0 +1,126 @@
+"""Puts one worker together: document, keys, language model, program, ports."""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dspy
+
+from dspy_worker.core.limiter import Limits
+from dspy_worker.edge import adapter, engine, keys
+from dspy_worker.edge.telemetry import Metrics
+from dspy_worker.errors import LoadError
+from dspy_worker.serve import app, ops, program
+from dspy_worker.serve.admission import Admission
+from dspy_worker.serve.health import Health
+from dspy_worker.serve.predict import Service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+    from dspy_worker.contract.app import AppDocument
+    from dspy_worker.serve.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Where a worker finds what the document only names.
+
+    Attributes:
+        source: The user's Python files.
+        keys: The keys, one folder per model.
+        ops_token: The file with the ops token.
+    """
+
+    source: Path | None = None
+    keys: Path | None = None
+    ops_token: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A worker that is ready to listen."""
+
+    document: AppDocument
+    program: Program
+    health: Health
+    metrics: Metrics
+    public: ASGIApp
+    ops: ASGIApp
+
+
+def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None) -> Runtime:
+    """Load the program and wire everything.
+
+    Args:
+        document: The app.
+        folders: Where its parts are.
+        lm: A language model to ask instead of the document's; for tests.
+
+    Raises:
+        LoadError: The message is one sentence for the author of the document or the program.
+    """
+    metrics = Metrics(document.name)
+    metrics.describe(version(), document.digest)
+    found = {model.name: keys.find(model, folders.keys) for model in document.models}
+    asked = lm or _language_model(document, found, metrics)
+    loaded = load(document, folders, asked, metrics)
+    admission = _admission(document, metrics)
+    health = Health(document=document, keys=found, admission=admission)
+    service = Service(program=loaded, admission=admission, metrics=metrics)
+    public = app.Public(document=document, service=service, health=health, version=version())
+    return Runtime(
+        document=document,
+        program=loaded,
+        health=health,
+        metrics=metrics,
+        public=app.build(public),
+        ops=ops.build(ops.Ops(health=health, metrics=metrics, token_file=folders.ops_token)),
+    )
+
+
+def load(document: AppDocument, folders: Folders, lm: dspy.LM, metrics: Metrics) -> Program:
+    """Configure DSPy, once, and build the program; raises what `program.load` raises."""
+    spoken = adapter.make(document.program.adapter, metrics.lm_reask)
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    dspy.configure(
+        lm=lm,
+        adapter=spoken,
+        disable_history=True,
+        warn_on_type_mismatch=False,
+        async_max_workers=document.serving.threads,
+    )
+    return program.load(document, lm=lm, adapter=spoken, source_dir=folders.source)
+
+
+def version() -> str:
+    """Return the version of the installed package."""
+    return importlib.metadata.version("dspy-operator")
+
+
+def _language_model(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> dspy.LM:
+    model = document.models[0]
+    link = engine.Link(
+        model=model,
+        key=found[model.name],
+        metrics=metrics,
+        connections=document.serving.concurrency,
+    )
+    try:
+        return engine.language_model(link)
+    except (ValueError, TypeError, dspy.LMError) as error:
+        raise LoadError(f"spec.models[0] ({model.name}) cannot be used: {error}") from error
+
+
+def _admission(document: AppDocument, metrics: Metrics) -> Admission:
+    serving = document.serving
+    admission = Admission(Limits(concurrency=serving.concurrency, queue_size=serving.queue_size))
+    metrics.in_flight.set_function(lambda: admission.running)
+    metrics.queue_depth.set_function(lambda: admission.waiting)
+    return admission
