@@ -102,12 +102,21 @@ class PathUnknown(RequestError):  # noqa: N818 - reads better in a problem
 
 
 class MethodNotAllowed(RequestError):  # noqa: N818 - reads better in a problem
-    """The path exists, but not with this method."""
+    """The path exists, but not with this method.
+
+    Attributes:
+        allow: The methods that it takes, for the header of that name.
+    """
 
     status = 405
     slug = "method-not-allowed"
     title = "The method is not allowed here"
     reason = "MethodNotAllowed"
+
+    def __init__(self, message: str, *, allow: str = "") -> None:
+        """Keep the sentence and the methods."""
+        super().__init__(message)
+        self.allow = allow
 
 
 class BodyTooLarge(RequestError):  # noqa: N818 - reads better in a problem

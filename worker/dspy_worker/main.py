@@ -42,9 +42,9 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
 
 @cli.callback()
 def _options(
-    version: Annotated[
+    version: Annotated[  # noqa: FBT002 - an option
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
-    ] = False,  # noqa: FBT002 - an option
+    ] = False,
 ) -> None:
     """Serve one DSPy program over HTTP."""
 
@@ -110,6 +110,7 @@ def check(app: _App, source_dir: _Source = None) -> None:
 def _prepare() -> None:
     """Set what DSPy and its libraries read while they are imported."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
+    os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
     os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - never written, but read
 
 

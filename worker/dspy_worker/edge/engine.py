@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dspy_worker.edge.telemetry import Metrics
 
 PROVIDER = "openai-chat"
+PLACEHOLDER_KEY = "EMPTY"
+"""What is sent to an endpoint without keys: lm15 insists on one, and would search for it."""
 CONNECT_SECONDS = 10.0
 TRANSIENT = (lm15.RateLimitError, lm15.TimeoutError, lm15.ServerError, lm15.TransportError)
 
@@ -147,7 +149,7 @@ class _Keyed:
         if made is None or made[0] != key:
             with self._lock:
                 provider = self._router.lm(f"{PROVIDER}:{self._model}")
-                made = self._made = (key, replace(provider, api_key=key))
+                made = self._made = (key, replace(provider, api_key=key or PLACEHOLDER_KEY))
         return made[1]
 
 
@@ -292,7 +294,7 @@ def language_model(link: Link) -> dspy.LM:
 def _config(link: Link) -> lm15.RouterConfig:
     seconds = float(link.model.timeout_seconds)
     return lm15.RouterConfig(
-        api_keys={PROVIDER: "replaced-before-use"},
+        api_keys={PROVIDER: PLACEHOLDER_KEY},
         base_urls={PROVIDER: link.model.endpoint},
         max_connections=link.connections,
         timeouts=lm15.Timeouts(

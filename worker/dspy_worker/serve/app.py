@@ -94,10 +94,10 @@ def build(public: Public) -> ASGIApp:
     routes = [
         Route("/v1/predict", public.predict, methods=["POST"]),
         Route("/v1/batch", public.batch, methods=["POST"]),
-        Route("/v1/info", _fixed(Response(about, media_type="application/json"))),
-        Route("/openapi.json", _fixed(Response(described, media_type="application/json"))),
-        Route("/docs", _fixed(page)),
-        Route("/", _fixed(RedirectResponse("/docs", status_code=307))),
+        Route("/v1/info", _json(about), methods=["GET"]),
+        Route("/openapi.json", _json(described), methods=["GET"]),
+        Route("/docs", _Fixed(page), methods=["GET"]),
+        Route("/", _Fixed(RedirectResponse("docs")), methods=["GET"]),
     ]
     router = Router(routes, redirect_slashes=False, default=_unknown)
     paths = {route.path: route.methods or set() for route in routes}
@@ -114,20 +114,26 @@ class _Methods:
         allowed = self._paths.get(scope["path"])
         if allowed is not None and scope["method"] not in allowed:
             names = ", ".join(sorted(allowed))
-            raise MethodNotAllowed(f"{scope['path']} takes {names}, not {scope['method'][:20]}.")
+            message = f"{scope['path']} takes {names}, not {scope['method'][:20]}."
+            raise MethodNotAllowed(message, allow=names)
         await self._app(scope, receive, send)
 
 
-def _fixed(response: Response) -> ASGIApp:
-    """Return an application that always gives the same answer."""
+class _Fixed:
+    """Always gives the same answer."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, response: Response) -> None:
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Headers are copied: the front adds its own to the list of each answer.
-        copy = Response(response.body, response.status_code)
-        copy.raw_headers = list(response.raw_headers)
+        copy = Response(self._response.body, self._response.status_code)
+        copy.raw_headers = list(self._response.raw_headers)
         await copy(scope, receive, send)
 
-    return answer
+
+def _json(text: bytes) -> _Fixed:
+    return _Fixed(Response(text, media_type="application/json"))
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI

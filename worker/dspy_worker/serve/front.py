@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from dspy_worker.core import ids, problem
 from dspy_worker.edge import logs
-from dspy_worker.errors import MethodNotAllowed, PathUnknown, WorkerError
+from dspy_worker.errors import Draining, MethodNotAllowed, PathUnknown, WorkerError
 from dspy_worker.serve import failures, usercode, wire
 from dspy_worker.serve.predict import new_id
 
@@ -77,6 +78,11 @@ class Front:
             await self._app(scope, receive, exchange.forward)
         except wire.ClientGone:
             exchange.reason = "ClientGone"
+        except asyncio.CancelledError:
+            if not self._health.draining:
+                raise
+            gone = Draining("The worker stopped before the answer was there; try again.")
+            await _answer(exchange, gone, scope, receive)
         except Exception as error:  # noqa: BLE001 - the last place that can answer
             await _answer(exchange, error, scope, receive)
         finally:

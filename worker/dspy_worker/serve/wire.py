@@ -16,6 +16,7 @@ from dspy_worker.errors import (
     DeadlineExceeded,
     MalformedBody,
     MediaTypeUnsupported,
+    MethodNotAllowed,
     WorkerError,
 )
 
@@ -96,6 +97,8 @@ def problem_answer(error: WorkerError, request_id: str = "") -> Response:
     headers = {}
     if retry := problem.retry_after(error):
         headers["Retry-After"] = retry
+    if isinstance(error, MethodNotAllowed) and error.allow:
+        headers["Allow"] = error.allow
     text = dump(problem.document(error, request_id=request_id))
     return Response(text, error.status, headers, media_type=problem.MEDIA_TYPE)
 
