@@ -1,0 +1,237 @@
+"""Many apps at once: the operator beside a bare loop of the same server-side applies.
+
+Both are timed from the API server's own audit log: from the first to the last write of a child.
+The apps ask for 0 pods and exist before the operator starts, so that its queue is full at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import yaml
+
+from devcluster.layout import Layout
+from devcluster.light import LightCluster
+from devcluster.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devcluster.access import Access
+
+OPERATOR, LOOP = "bench-operator", "bench-loop"
+KINDS = {
+    "ServiceAccount": "api/v1/namespaces/{}/serviceaccounts",
+    "ConfigMap": "api/v1/namespaces/{}/configmaps",
+    "Service": "api/v1/namespaces/{}/services",
+    "Deployment": "apis/apps/v1/namespaces/{}/deployments",
+}
+PLURALS = frozenset(path.rsplit("/", 1)[1] for path in KINDS.values())
+VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation")
+IN_FLIGHT = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What one run showed; times in seconds, memory in MiB."""
+
+    apps: int
+    children: int
+    operator_seconds: float
+    loop_seconds: float
+    writes_per_app: float
+    idle_seconds: int
+    idle_writes: int
+    memory_mib: float
+    restart_writes: int
+
+
+def run(*, apps: int = 200, idle_seconds: int = 600, rounds: int = 3) -> str:
+    """Measure and return a table in Markdown."""
+    with LightCluster(Layout.of_checkout(), Progress()) as cluster:
+        access = cluster.access
+        access.crds()
+        rows = [_round(access, apps, idle_seconds if n == 0 else 0) for n in range(rounds)]
+    return _table(rows)
+
+
+def _round(access: Access, apps: int, idle_seconds: int) -> Figures:
+    space, other = access.create_namespace("bench"), access.create_namespace("loop")
+    _create_apps(access, space, apps)
+    start = access.audit_marker()
+    with _operator(access, space) as process:
+        _wait_for_status(access, space, apps)
+        writes = _lines(access, start, OPERATOR)
+        children = [w for w in writes if w["objectRef"]["resource"] in PLURALS]
+        memory = _memory(process.pid)
+        quiet = access.audit_marker()
+        time.sleep(idle_seconds)
+        idle = len(_lines(access, quiet, OPERATOR))
+    restarted = access.audit_marker()
+    with _operator(access, space):
+        time.sleep(15)
+        again = len(_lines(access, restarted, OPERATOR))
+    loop_mark = access.audit_marker()
+    asyncio.run(_apply_all(access, other, _children(access, space)))
+    loop = _lines(access, loop_mark, LOOP)
+    for name in (space, other):
+        access.delete_namespace(name)
+    return Figures(
+        apps=apps,
+        children=len(children),
+        operator_seconds=_span(children),
+        loop_seconds=_span(loop),
+        writes_per_app=len(writes) / apps,
+        idle_seconds=idle_seconds,
+        idle_writes=idle,
+        memory_mib=memory,
+        restart_writes=again,
+    )
+
+
+def _create_apps(access: Access, namespace: str, apps: int) -> None:
+    text = (Layout.of_checkout().repository / "examples/tickets/app.yaml").read_text()
+    app = yaml.safe_load(text)
+    app["spec"]["serving"]["replicas"] = 0
+    items = []
+    for number in range(apps):
+        metadata = {"name": f"app-{number:04}", "namespace": namespace}
+        items.append({**app, "metadata": metadata})
+    content = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    access.kubectl("create", "--filename=-", stdin=content)
+
+
+@contextlib.contextmanager
+def _operator(access: Access, namespace: str) -> Iterator[subprocess.Popen[bytes]]:
+    config = access.kubeconfig_for(OPERATOR, ("system:masters",))
+    program = Path(sys.executable).parent / "dspy-operator"
+    command = [str(program), "--namespaces", namespace, "--metrics-port", "0"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [*command, "--worker-image", "dspy-worker:dev"],
+            env={**os.environ, "KUBECONFIG": str(config)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=40)
+
+
+def _wait_for_status(access: Access, namespace: str, apps: int) -> None:
+    deadline = time.monotonic() + 300
+    path = "-o=jsonpath={range .items[*]}{.status.observedGeneration}{'\\n'}{end}"
+    while time.monotonic() < deadline:
+        seen = access.kubectl("get", "dspyapps", f"--namespace={namespace}", path).split()
+        if len(seen) == apps and all(int(generation) >= 1 for generation in seen):
+            time.sleep(5)
+            return
+        time.sleep(1)
+    raise TimeoutError("the operator did not reach all apps within 300 s")
+
+
+def _lines(access: Access, since: int, user: str) -> list[dict[str, Any]]:
+    with access.audit_log.open("rb") as stream:
+        stream.seek(since)
+        events = [json.loads(line) for line in stream if line.endswith(b"\n")]
+    return [e for e in events if e["user"]["username"] == user]
+
+
+def _span(events: list[dict[str, Any]]) -> float:
+    begins = [datetime.fromisoformat(e["requestReceivedTimestamp"]) for e in events]
+    ends = [datetime.fromisoformat(e["stageTimestamp"]) for e in events]
+    return (max(ends) - min(begins)).total_seconds()
+
+
+def _children(access: Access, namespace: str) -> list[dict[str, Any]]:
+    selector = "--selector=app.kubernetes.io/managed-by=dspy-operator"
+    kinds = ",".join(PLURALS)
+    found = access.kubectl_json("get", kinds, f"--namespace={namespace}", selector)["items"]
+    return [_bare(child) for child in found]
+
+
+def _bare(child: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in child["metadata"].items() if k not in {*VOLATILE, "ownerReferences"}}
+    kept.pop("namespace")
+    spec = child.get("spec", {})
+    for assigned in ("clusterIP", "clusterIPs"):
+        spec.pop(assigned, None)
+    return {**{k: v for k, v in child.items() if k != "status"}, "metadata": kept}
+
+
+async def _apply_all(access: Access, namespace: str, children: list[dict[str, Any]]) -> None:
+    config = json.loads(access.kubeconfig_for(LOOP, ("system:masters",)).read_text())
+    gate = asyncio.Semaphore(IN_FLIGHT)
+    connector = aiohttp.TCPConnector(ssl=_tls(config))
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def one(child: dict[str, Any]) -> None:
+            path = KINDS[child["kind"]].format(namespace)
+            url = f"{access.server}/{path}/{child['metadata']['name']}?fieldManager=l&force=true"
+            headers = {"Content-Type": "application/apply-patch+yaml"}
+            async with (
+                gate,
+                session.patch(url, data=json.dumps(child), headers=headers) as response,
+            ):
+                response.raise_for_status()
+                await response.read()
+
+        await asyncio.gather(*map(one, children))
+
+
+def _tls(config: dict[str, Any]) -> ssl.SSLContext:
+    user, cluster = config["users"][0]["user"], config["clusters"][0]["cluster"]
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    context = ssl.create_default_context(cadata=authority)
+    with tempfile.NamedTemporaryFile() as pair:
+        for part in ("client-certificate-data", "client-key-data"):
+            pair.write(base64.b64decode(user[part]))
+        pair.flush()
+        context.load_cert_chain(pair.name)
+    return context
+
+
+def _memory(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(part for part in status.splitlines() if part.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def _table(rounds: list[Figures]) -> str:
+    ratios = [r.operator_seconds / r.loop_seconds for r in rounds]
+    spans = ", ".join(f"{r.operator_seconds:.1f} s" for r in rounds)
+    loops = ", ".join(f"{r.loop_seconds:.1f} s" for r in rounds)
+    first = rounds[0]
+    return "\n".join(
+        [
+            "| what | measured | bar |",
+            "|---|---|---|",
+            f"| {first.apps} apps, {first.children} children, operator | {spans} | |",
+            f"| bare loop of the same applies, {IN_FLIGHT} in flight | {loops} | |",
+            f"| operator / loop (median) | {statistics.median(ratios):.2f} | <= 1.5 |",
+            (
+                f"| writes per app | {first.writes_per_app:.2f} | children + 2 = "
+                f"{first.children / first.apps + 2:.0f} |"
+            ),
+            f"| writes in {first.idle_seconds} idle s | {first.idle_writes} | 0 |",
+            f"| writes after a restart | {first.restart_writes} | 0 |",
+            f"| operator memory, {first.apps} apps | {first.memory_mib:.0f} MiB | shown |",
+        ]
+    )
