@@ -97,7 +97,7 @@ class EmbeddedCluster:
         Raises:
             DevclusterError: Something is missing on the machine, or a component did not start.
         """
-        with self._locked():
+        with self.locked():
             if self.is_healthy():
                 return False
             self._prepare_machine()
@@ -111,7 +111,7 @@ class EmbeddedCluster:
         Raises:
             DevclusterError: Something could not be removed.
         """
-        with self._locked():
+        with self.locked():
             self._remove_traces()
         if everything:
             shutil.rmtree(self.layout.state)
@@ -313,8 +313,8 @@ class EmbeddedCluster:
         return binaries.folder(self.layout.cache, module)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let one process at a time change the cluster."""
+    def locked(self) -> Iterator[None]:
+        """Let one process at a time change the cluster or its images; not to be nested."""
         self.layout.state.mkdir(parents=True, exist_ok=True)
         with self.layout.lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

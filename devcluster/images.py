@@ -202,9 +202,12 @@ def image_id(archive: Path) -> str:
 def ensure(cluster: EmbeddedCluster, progress: Progress) -> tuple[str, ...]:
     """Build and load all images; return the tags of those that the node did not have."""
     builder = Builder(cluster.layout, progress)
-    changed = [
-        image.tag for image in ALL if load(cluster, builder, progress, image, builder.build(image))
-    ]
+    with cluster.locked():
+        changed = [
+            image.tag
+            for image in ALL
+            if load(cluster, builder, progress, image, builder.build(image))
+        ]
     if not changed:
         progress.say("images are unchanged")
     return tuple(changed)

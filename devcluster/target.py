@@ -41,7 +41,7 @@ class Target(Protocol):
 def choose(layout: Layout, progress: Progress) -> Target:
     """Return the cluster to use; says which one and why."""
     named = os.environ.get("KUBECONFIG", "")
-    if named and Path(named) != layout.kubeconfig:
+    if named and Path(named).resolve() != layout.kubeconfig:
         if shutil.which("kubectl") and shell.succeeds("kubectl", "get", "--raw=/readyz"):
             progress.say(f"using the cluster in KUBECONFIG ({named})")
             return Existing(layout, progress, Path(named))

@@ -103,6 +103,15 @@ def output_of(cluster: Access, namespace: str, program: dict[str, Any]) -> str:
     return cluster.kubectl("-n", namespace, "logs", name)
 
 
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    """Another cluster beside that of the session."""
+    layout = replace(Layout.of_checkout(), state=tmp_path / "cluster")
+    cluster = EmbeddedCluster(layout, Progress())
+    yield cluster
+    cluster.down(everything=True)
+
+
 @pytest.mark.cluster
 def test_a_restricted_pod_with_probes_and_a_config_map_gets_ready(
     cluster: Access, namespace: str
@@ -258,6 +267,29 @@ def test_the_api_server_keeps_its_objects_over_a_restart(
     assert light_cluster.access.kubectl("get", "namespace", light_namespace)
 
 
+@pytest.mark.cluster
+def test_a_component_that_is_killed_comes_back(second: EmbeddedCluster) -> None:
+    second.up()
+    victims = ("etcd", "containerd", "kube-apiserver", "kubelet")
+    for name in victims:
+        second.enter("sh", "-c", KILL.replace("NAME", name))
+
+    Progress().wait_for("the cluster", second.is_healthy, seconds=90)
+    pods = in_namespace("default", pod("late", ["sleep", "1000"]))
+    second.access.apply(pods)
+    second.access.kubectl("wait", "pod/late", "--for=condition=Ready", "--timeout=60s")
+
+    said = (second.layout.logs / "supervisor.log").read_text()
+    assert [name for name in victims if f"{name} ended" not in said] == []
+
+
+KILL = """
+for process in /proc/[0-9]*; do
+    case "$(readlink $process/exe)" in */NAME) kill -9 "${process#/proc/}" ;; esac
+done
+"""
+
+
 def processes_of(layout: Layout) -> list[str]:
     """Return the command lines of all processes that name the cluster's state folder."""
     found = []
@@ -287,15 +319,6 @@ def traces(layout: Layout, network: Network) -> dict[str, object]:
 
 
 NOTHING: dict[str, object] = {"processes": [], "links": [], "cgroups": [], "mounts": []}
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Iterator[EmbeddedCluster]:
-    """Another cluster beside that of the session."""
-    layout = replace(Layout.of_checkout(), state=tmp_path / "cluster")
-    cluster = EmbeddedCluster(layout, Progress())
-    yield cluster
-    cluster.down(everything=True)
 
 
 @pytest.mark.cluster
