@@ -99,11 +99,13 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     )
     server = await health.serve(machine.health, machine.telemetry, settings.metrics_port)
     tasks = machine.start(settings.workers)
-    registry = dspyapps.registry(
-        machine.store, connection, machine.open_kopf_session, lambda: _take_signals(stop)
-    )
+    registry = dspyapps.registry(machine.store, connection, machine.open_kopf_session)
     edge_stop = asyncio.Event()
-    edge = asyncio.create_task(dspyapps.watch(registry, settings.namespaces, edge_stop))
+    edge = asyncio.create_task(
+        dspyapps.watch(
+            registry, settings.namespaces, stop=edge_stop, started=lambda: _take_signals(stop)
+        )
+    )
     ended = asyncio.create_task(stop.wait())
     await asyncio.wait([edge, ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()

@@ -164,7 +164,7 @@ class Cluster:
             params = params | {"continue": following}
 
     async def watch(self, selection: Selection, version: str) -> AsyncIterator[Manifest]:
-        """Yield the lines of one watch stream, until the server ends it.
+        """Yield the lines of one watch stream, until the server ends it or falls silent.
 
         Raises:
             GoneError: The version is too old.
@@ -189,6 +189,8 @@ class Cluster:
                     raise _error(response.status, await response.read(), None)
                 async for line in _lines(response.content):
                     yield orjson.loads(line)
+        except aiohttp.SocketTimeoutError:
+            return  # silence: go on from the last version, whatever was lost comes again
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             message = f"The watch of {selection.kind} broke: {error!r}"
             raise errors.UnavailableError(message) from error

@@ -112,9 +112,9 @@ def configure_logs(log_format: str, level: int = logging.INFO) -> None:
             ],
         )
     )
+    handler.addFilter(_OncePerOutage())
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    logging.getLogger("kopf._cogs.clients.api").addFilter(_OncePerOutage())
 
 
 def _renderer(log_format: str) -> structlog.typing.Processor:
@@ -129,4 +129,4 @@ class _OncePerOutage(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep first attempts and whatever is no retry."""
         text = record.getMessage()
-        return not text.startswith("Request attempt #") or text.startswith("Request attempt #1")
+        return not text.startswith("Request attempt #") or text.startswith("Request attempt #1 ")

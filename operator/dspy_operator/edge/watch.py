@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _LONGEST_WAIT: Final = 10.0
+_PAUSE: Final = 0.1
+"""Seconds between a stream that ended well and the next, against a server that ends all at once."""
 
 
 class Sink(Protocol):
@@ -80,6 +82,7 @@ class ListWatch:
                 version = version or await self.list_once()
                 version = await self._follow(version)
                 failures = 0
+                await asyncio.sleep(_PAUSE)
             except errors.GoneError:
                 version = ""
             except errors.ClusterError as error:

@@ -6,6 +6,7 @@ timers, no index, so that it writes neither annotations nor finalizers on the us
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,6 @@ def registry(
     sink: Sink,
     connection: Connection,
     open_session: Callable[[], aiohttp.ClientSession],
-    started: Callable[[], None],
 ) -> kopf.OperatorRegistry:
     """Return a registry of its own, so that several operators fit into one process.
 
@@ -100,17 +100,12 @@ def registry(
         sink: Where observed apps go.
         connection: Where the API server is.
         open_session: Opens a session for kopf, which closes it.
-        started: Called when kopf has begun; it has taken the signals by then.
     """
     own = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=own)
     async def login(**_: Any) -> kopf.AiohttpSession:  # noqa: ANN401 - kopf's arguments
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=open_session())
-
-    @kopf.on.startup(registry=own)
-    async def startup(**_: Any) -> None:  # noqa: ANN401 - kopf's arguments
-        started()
 
     @kopf.on.event(_GROUP, _VERSION, _PLURAL, registry=own)
     async def seen(event: Any, **_: Any) -> None:  # noqa: ANN401 - kopf's arguments
@@ -126,11 +121,21 @@ def registry(
 async def watch(
     own: kopf.OperatorRegistry,
     namespaces: Iterable[str],
-    stop: Any,  # noqa: ANN401 - asyncio.Event
+    *,
+    stop: asyncio.Event,
+    started: Callable[[], None],
 ) -> None:
-    """Run kopf until `stop` is set or it fails."""
+    """Run kopf until `stop` is set or it fails.
+
+    Args:
+        own: The registry.
+        namespaces: Namespaces to watch; none for all.
+        stop: Ends it.
+        started: Called when kopf has taken SIGTERM and SIGINT, so that they can be taken back.
+    """
     chosen = tuple(namespaces)
-    await kopf.operator(
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=own,
         settings=settings(),
         standalone=True,
@@ -138,3 +143,5 @@ async def watch(
         namespaces=chosen,
         stop_flag=stop,
     )
+    started()
+    await kopf.run_tasks(tasks, ignored=ours)

@@ -1,0 +1,539 @@
+"""The operator as a process of its own against a real API server: what it writes, and when.
+
+No pod runs here: the tests play the kubelet by patching the status of pods. The operator is a
+user of its own with the rights that the chart gives it, so a missing right shows.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.access import Access
+from devcluster.errors import DevclusterError
+from devcluster.layout import Layout
+from devcluster.light import LightCluster, free_ports
+from devcluster.progress import Progress
+from devcluster.target import find_helm
+
+pytestmark = [pytest.mark.api_server, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+USER = "dspy-operator-under-test"
+CHILDREN = "deployments,services,configmaps,serviceaccounts"
+PYTHON = {"python": {"entrypoint": "shop:build"}, "source": {"configMapRef": {"name": "shop"}}}
+APP: dict[str, Any] = {
+    "apiVersion": "dspy-operator.io/v1alpha1",
+    "kind": "DSPyApp",
+    "metadata": {"name": "tickets"},
+    "spec": {
+        "program": {"signature": {"inputs": [{"name": "text"}], "outputs": [{"name": "label"}]}},
+        "models": [{"name": "main", "model": "practice", "endpoint": "http://lm:8080/v1"}],
+        "serving": {"replicas": 2},
+    },
+}
+
+
+def app(name: str = "tickets", **spec: object) -> dict[str, Any]:
+    """Return the test's DSPyApp with parts of its spec merged in or, with None, left out."""
+    made = copy.deepcopy(APP)
+    made["metadata"]["name"] = name
+    made["spec"].update(spec)
+    return made
+
+
+def until(true: Callable[[], Any], what: str, seconds: float = 15) -> float:
+    """Wait until something holds; return the seconds it took."""
+    started = time.monotonic()
+    while not true():
+        assert time.monotonic() - started < seconds, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+@dataclass
+class Operator:
+    """The program `dspy-operator` as a process."""
+
+    kubeconfig: Path
+    log: Path
+    port: int = field(default_factory=lambda: free_ports(1))
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).parent / "dspy-operator", f"--metrics-port={self.port}"],
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+                stderr=log,
+            )
+        until(self.is_ready, "the operator to be ready", 30)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def is_ready(self) -> bool:
+        assert self.runs(), self.log.read_text()[-2000:]
+        return self.get("readyz")[0] == 200
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as got:
+                return got.status, got.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except (TimeoutError, urllib.error.URLError):
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        lines = [x for x in self.get("metrics")[1].splitlines() if x.startswith(name)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+@dataclass
+class World:
+    """One namespace, and what a user, a kubelet and an auditor see and do there."""
+
+    access: Access
+    namespace: str
+    operator: Operator
+
+    def kubectl(self, *args: str, stdin: str | None = None) -> str:
+        return self.access.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "--output=json"))
+        return found
+
+    def names(self, kinds: str, name: str = "tickets") -> list[str]:
+        selector = f"--selector=dspy-operator.io/app={name}"
+        return self.kubectl("get", kinds, selector, "--output=name").split()
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        self.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
+
+    def patch(self, kind: str, name: str, patch: dict[str, Any]) -> None:
+        self.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps(patch)}")
+
+    def condition(self, kind: str, name: str = "tickets") -> dict[str, Any]:
+        """Return a condition that speaks of the present generation, else nothing."""
+        live = self.get("dspyapp", name)
+        if live.get("status", {}).get("observedGeneration") != live["metadata"]["generation"]:
+            return {}
+        return next((c for c in live["status"]["conditions"] if c["type"] == kind), {})
+
+    def wait_reason(
+        self, reason: str, name: str = "tickets", kind: str = "Ready"
+    ) -> dict[str, Any]:
+        until(lambda: self.condition(kind, name).get("reason") == reason, f"{kind} {reason}")
+        return self.condition(kind, name)
+
+    def pods(self, name: str = "tickets") -> list[str]:
+        return self.names("pods", name)
+
+    def play_kubelet(self, name: str = "tickets", **status: object) -> None:
+        """Let all pods become ready, or show another status."""
+        ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
+        wanted = status or {"phase": "Running", "conditions": ready}
+        count = self.get("deployment", name)["spec"]["replicas"]
+        until(lambda: len(self.pods(name)) >= count, "pods")
+        patch = f"--patch={json.dumps({'status': wanted})}"
+        for pod in self.pods(name):
+            with contextlib.suppress(DevclusterError):  # its ReplicaSet has just deleted it
+                self.kubectl("patch", pod, "--subresource=status", "--type=merge", patch)
+
+    def serve(self, manifest: dict[str, Any]) -> None:
+        """Apply an app and let it become ready."""
+        name = manifest["metadata"]["name"]
+        self.apply(manifest)
+        until(lambda: f"deployment.apps/{name}" in self.names("deployments", name), "Deployment")
+        self.play_kubelet(name)
+        self.wait_reason("Serving", name)
+
+    def marker(self) -> int:
+        return self.access.audit_marker()
+
+    def writes(self, since: int) -> list[str]:
+        """Return the operator's writes in this namespace, Events left out."""
+        return [
+            f"{e.verb} {e.resource}{'/' if e.subresource else ''}{e.subresource} {e.name}"
+            for e in self.access.audit(since)
+            if e.user == USER and e.namespace == self.namespace and e.resource != "events"
+        ]
+
+
+@pytest.fixture(scope="module")
+def rules(light_cluster: LightCluster) -> list[dict[str, Any]]:
+    """Give the operator's user the rights that the chart gives its service account."""
+    helm = find_helm(Layout.of_checkout(), Progress(quiet=True))
+    command = [helm, "template", "dspy-operator", ROOT / "charts" / "dspy-operator"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    made = [d for d in yaml.safe_load_all(text) if d and d["kind"].startswith("ClusterRole")]
+    for binding in made:
+        if binding["kind"] == "ClusterRoleBinding":
+            group = "rbac.authorization.k8s.io"
+            binding["subjects"] = [{"kind": "User", "name": USER, "apiGroup": group}]
+    light_cluster.access.apply(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def operator(
+    light_cluster: LightCluster, rules: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    log = tmp_path_factory.mktemp("operator") / "log"
+    running = Operator(kubeconfig=light_cluster.access.kubeconfig_for(USER), log=log)
+    running.start()
+    yield running
+    if running.runs():
+        assert running.stop() == 0, log.read_text()[-2000:]
+
+
+@pytest.fixture
+def world(light_cluster: LightCluster, light_namespace: str, operator: Operator) -> World:
+    return World(access=light_cluster.access, namespace=light_namespace, operator=operator)
+
+
+def test_an_app_costs_its_children_and_two_status_writes(world: World) -> None:
+    start = world.marker()
+    world.serve(app())
+
+    assert sorted(world.names(CHILDREN)) == [
+        "configmap/tickets-config",
+        "configmap/tickets-ops",
+        "deployment.apps/tickets",
+        "service/tickets",
+        "serviceaccount/tickets",
+    ]
+    assert world.writes(start) == [
+        "patch serviceaccounts tickets",
+        "patch configmaps tickets-config",
+        "patch configmaps tickets-ops",
+        "patch services tickets",
+        "patch deployments tickets",
+        "patch dspyapps/status tickets",
+        "patch dspyapps/status tickets",
+    ]
+
+
+def test_an_app_without_pods_is_ready_after_one_status_write(world: World) -> None:
+    start = world.marker()
+    world.apply(app(serving={"replicas": 0}))
+    world.wait_reason("ScaledToZero")
+    time.sleep(1)
+
+    assert world.writes(start).count("patch dspyapps/status tickets") == 1
+
+
+def test_the_users_object_stays_as_the_user_wrote_it(world: World) -> None:
+    world.serve(app())
+    live = world.get("dspyapp", "tickets")
+
+    world.kubectl("diff", "--filename=-", stdin=json.dumps(app()))
+    assert "finalizers" not in live["metadata"]
+    assert list(live["metadata"]["annotations"]) == [
+        "kubectl.kubernetes.io/last-applied-configuration"
+    ]
+    assert "labels" not in live["metadata"]
+
+
+def test_a_normal_start_writes_no_event(world: World) -> None:
+    world.serve(app())
+
+    selector = "--field-selector=regarding.kind=DSPyApp"
+    events = world.kubectl("get", "events.events.k8s.io", selector, "--output=name")
+    assert events == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "patch", "path"),
+    [
+        ("deployment", "tickets", {"spec": {"replicas": 7}}, ["spec", "replicas"]),
+        ("service", "tickets", {"spec": {"selector": {"a": None, "dspy-operator.io/app": "x"}}},
+         ["spec", "selector"]),
+        ("configmap", "tickets-config", {"data": {"app.json": "{}"}}, ["data"]),
+        ("serviceaccount", "tickets", {"automountServiceAccountToken": True},
+         ["automountServiceAccountToken"]),
+    ],
+)  # fmt: skip
+def test_an_edited_child_is_repaired_within_a_second(
+    world: World, kind: str, name: str, patch: dict[str, Any], path: list[str]
+) -> None:
+    def value() -> object:
+        found: Any = world.get(kind, name)
+        for step in path:
+            found = found[step]
+        return found
+
+    world.serve(app())
+    before = value()
+    world.patch(kind, name, patch)
+
+    seconds = until(lambda: value() == before, f"{kind} to be repaired")
+    print(f"{kind}: {seconds:.2f} s with kubectl's own time")
+
+
+def test_a_repair_is_told_with_the_name_of_who_changed_it(world: World) -> None:
+    world.serve(app())
+    world.kubectl("scale", "deployment", "tickets", "--replicas=5")
+
+    def told() -> str:
+        return world.kubectl("get", "events", "--output=jsonpath={.items[*].message}")
+
+    until(lambda: "Deployment tickets had been changed by kubectl" in told(), "the event")
+    assert world.operator.metric('dspy_operator_drift_repaired_total{kind="Deployment"}') >= 1
+
+
+def test_deleted_children_come_back(world: World) -> None:
+    world.serve(app())
+    old = world.get("configmap", "tickets-ops")["data"]["token"]
+    world.kubectl("delete", "service/tickets", "configmap/tickets-ops", "deployment/tickets")
+
+    until(lambda: len(world.names(CHILDREN)) == 5, "the children to come back")
+    assert world.get("configmap", "tickets-ops")["data"]["token"] != old
+
+
+def test_what_others_add_to_a_child_stays(world: World) -> None:
+    world.serve(app())
+    start = world.marker()
+    added = {"metadata": {"annotations": {"team": "blue"}, "labels": {"cost": "42"}}}
+    template = {"spec": {"template": {"metadata": {"annotations": {"injected": "yes"}}}}}
+    world.patch("deployment", "tickets", {**added, **template})
+    time.sleep(2)
+
+    live = world.get("deployment", "tickets")
+    assert live["metadata"]["annotations"]["team"] == "blue"
+    assert live["spec"]["template"]["metadata"]["annotations"]["injected"] == "yes"
+    assert "patch deployments tickets" not in world.writes(start)
+
+
+def test_a_field_that_leaves_the_spec_leaves_the_child(world: World) -> None:
+    serving = {
+        "replicas": 1,
+        "nodeSelector": {"disk": "fast"},
+        "env": [{"name": "A", "value": "1"}],
+    }
+    world.serve(app(serving=serving))
+    assert world.get("deployment", "tickets")["spec"]["template"]["spec"]["nodeSelector"]
+
+    world.apply(app(serving={"replicas": 1}))
+
+    def pod() -> dict[str, Any]:
+        spec: dict[str, Any] = world.get("deployment", "tickets")["spec"]["template"]["spec"]
+        return spec
+
+    until(lambda: "nodeSelector" not in pod(), "the selector to go")
+    assert [e["name"] for e in pod()["containers"][0]["env"]] == ["HOME"]
+
+
+def test_a_paused_app_is_left_alone(world: World) -> None:
+    world.serve(app())
+    world.apply(app(paused=True))
+    until(lambda: "Paused" in json.dumps(world.get("dspyapp", "tickets")["status"]), "Paused")
+    start = world.marker()
+
+    world.kubectl("scale", "deployment", "tickets", "--replicas=5")
+    world.apply(app(paused=True, image="example.com/other:1"))
+    time.sleep(2)
+    assert world.writes(start) == []
+    assert world.get("deployment", "tickets")["spec"]["replicas"] == 5
+
+    world.apply(app(image="example.com/other:1"))
+    until(lambda: world.get("deployment", "tickets")["spec"]["replicas"] == 2, "the repair")
+    until(lambda: not world.condition("Paused"), "Paused to go")
+
+
+def test_deletion_leaves_nothing(world: World) -> None:
+    world.serve(app())
+    world.kubectl("delete", "dspyapp", "tickets")
+
+    until(lambda: not world.names(f"{CHILDREN},pods,replicasets"), "all to be gone", 40)
+    gone = f'app_ready{{name="tickets",namespace="{world.namespace}"}}'
+    until(lambda: gone not in world.operator.get("metrics")[1], "the metric to go")
+
+
+def test_a_killed_operator_comes_back_and_writes_nothing(world: World) -> None:
+    world.serve(app())
+    start = world.marker()
+
+    world.operator.stop(signal.SIGKILL)
+    world.operator.start()
+    time.sleep(1)
+
+    assert world.writes(start) == []
+    assert world.operator.metric("dspy_operator_errors_total") == 0
+
+
+def test_what_happened_while_the_operator_was_away_is_caught_up(world: World) -> None:
+    world.serve(app())
+    world.operator.stop()
+    world.kubectl("delete", "service", "tickets")
+    world.apply(app("second"))
+    world.operator.start()
+
+    until(lambda: len(world.names(CHILDREN)) == 5, "the Service to come back")
+    until(lambda: len(world.names(CHILDREN, "second")) == 5, "the second app's children")
+
+
+def test_a_spec_that_only_the_reader_refuses_is_stalled_and_heals(world: World) -> None:
+    broken = {
+        "signature": {"inputs": [{"name": "q"}], "outputs": [{"name": "a", "type": "Adress"}]}
+    }
+    world.apply(app(program=broken))
+    found = world.wait_reason("InvalidSpec", kind="Stalled")
+
+    assert "'Adress' is unknown" in found["message"]
+    assert world.condition("Ready")["status"] == "False"
+    assert world.names(CHILDREN) == []
+
+    world.serve(app())
+    assert not world.condition("Stalled")
+
+
+def test_a_broken_change_leaves_the_good_pods_alone(world: World) -> None:
+    world.serve(app())
+    old = world.get("deployment", "tickets")["spec"]["template"]
+    broken = {
+        "signature": {"inputs": [{"name": "q"}], "outputs": [{"name": "a", "type": "Adress"}]}
+    }
+    world.apply(app(program=broken))
+    world.wait_reason("InvalidSpec")
+
+    assert world.get("deployment", "tickets")["spec"]["template"] == old
+
+
+def test_the_users_files_are_awaited_and_their_change_rolls_the_pods(world: World) -> None:
+    world.apply(app(program=PYTHON))
+    found = world.wait_reason("SourceMissing")
+    assert "ConfigMap shop" in found["message"]
+    assert world.names("deployments") == []
+
+    def digest() -> str:
+        template = world.get("deployment", "tickets")["spec"]["template"]
+        return str(template["metadata"]["annotations"]["dspy-operator.io/config-digest"])
+
+    world.kubectl("create", "configmap", "shop", "--from-literal=shop.py=one = 1")
+    until(lambda: world.names("deployments"), "the Deployment", 10)
+    first = digest()
+    world.patch("configmap", "shop", {"data": {"shop.py": "two = 2"}})
+    until(lambda: digest() != first, "a new template", 10)
+
+    world.play_kubelet()
+    world.kubectl("delete", "configmap", "shop")
+    world.wait_reason("SourceMissing")
+    assert world.names("deployments"), "what runs goes on"
+
+
+def test_a_failed_program_speaks_while_the_previous_pods_serve(world: World) -> None:
+    world.serve(app())
+    old = set(world.pods())
+    world.apply(app(image="example.com/worker:broken"))
+    until(lambda: set(world.pods()) - old, "a new pod")
+    said = json.dumps({"reason": "ImportFailed", "message": "No module named 'shop'."})
+    ended = {"exitCode": 78, "reason": "Error", "message": said}
+    status = {
+        "phase": "Running",
+        "containerStatuses": [
+            {
+                "name": "worker", "ready": False, "restartCount": 1, "image": "x", "imageID": "x",
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": ended},
+            }
+        ],
+    }  # fmt: skip
+    new = next(iter(set(world.pods()) - old))
+    world.kubectl(
+        "patch", new, "--subresource=status", "--type=merge",
+        f"--patch={json.dumps({'status': status})}",
+    )  # fmt: skip
+
+    found = world.wait_reason("ProgramFailed")
+    assert found["message"] == (
+        "No module named 'shop'. 2 pods of the previous version go on answering."
+    )
+    assert world.condition("Stalled")["status"] == "True"
+
+
+def test_an_object_of_somebody_else_is_not_taken_over(world: World) -> None:
+    world.kubectl("create", "configmap", "tickets-config", "--from-literal=precious=yes")
+    world.apply(app())
+    found = world.wait_reason("NameTaken")
+
+    assert "tickets-config" in found["message"]
+    assert world.get("configmap", "tickets-config")["data"] == {"precious": "yes"}
+    assert "ownerReferences" not in world.get("configmap", "tickets-config")["metadata"]
+
+    world.kubectl("delete", "configmap", "tickets-config")
+    until(lambda: len(world.names(CHILDREN)) == 5, "the children", 60)
+
+
+def test_rights_that_are_gone_for_a_while_are_waited_for(
+    world: World, rules: list[dict[str, Any]]
+) -> None:
+    world.serve(app())
+    binding = next(d for d in rules if d["kind"] == "ClusterRoleBinding")
+    world.access.kubectl("delete", "clusterrolebinding", binding["metadata"]["name"])
+    time.sleep(0.5)
+    world.apply(app(image="example.com/other:2"))
+    time.sleep(8)
+    assert world.operator.runs()
+    world.access.apply(binding)
+
+    def image() -> str:
+        template = world.get("deployment", "tickets")["spec"]["template"]["spec"]
+        return str(template["containers"][0]["image"])
+
+    until(lambda: image() == "example.com/other:2", "the change to arrive", 40)
+
+
+def test_the_metrics_have_the_shapes_that_dashboards_know(world: World) -> None:
+    world.serve(app())
+    text = world.operator.get("metrics")[1]
+
+    for name in (
+        'reconcile_total{kind="DSPyApp",result="success"}',
+        'reconcile_time_seconds_bucket{kind="DSPyApp"',
+        "workqueue_depth ",
+        "workqueue_adds_total",
+        'api_requests_total{code="200",resource="deployments",verb="watch"}',
+        f'app_ready{{name="tickets",namespace="{world.namespace}"}} 1.0',
+        "build_info{version=",
+    ):
+        assert f"dspy_operator_{name}" in text, name
+
+
+def test_an_api_server_that_is_away_for_20_seconds_is_waited_for(
+    world: World, light_cluster: LightCluster
+) -> None:
+    world.serve(app())
+    light_cluster.stop_api_server()
+    time.sleep(20)
+    alive = world.operator.get("livez")
+    light_cluster.start_api_server()
+    start = world.marker()
+    world.kubectl("delete", "service", "tickets")
+    world.apply(app("second"))
+
+    until(lambda: len(world.names(CHILDREN)) == 5, "the Service to come back", 30)
+    until(lambda: len(world.names(CHILDREN, "second")) == 5, "the second app's children", 30)
+    assert alive == (200, "ok\n")
+    until(lambda: world.pods("second"), "the cluster's own controllers, for other tests", 120)
+    assert "patch deployments tickets" not in world.writes(start)
