@@ -22,6 +22,7 @@ from dspy import lm15
 
 from dspy_worker.core import backoff
 from dspy_worker.edge import call as calls
+from dspy_worker.edge import transport
 from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 PROVIDER = "openai-chat"
 PLACEHOLDER_KEY = "EMPTY"
 """What is sent to an endpoint without keys: lm15 insists on one, and would search for it."""
-CONNECT_SECONDS = 10.0
 TRANSIENT = (lm15.RateLimitError, lm15.TimeoutError, lm15.ServerError, lm15.TransportError)
 
 
@@ -136,21 +136,30 @@ class _Tries:
         return self._link.secret(now=True) != sent
 
 
-class _Keyed:
-    """One client for the endpoint; made again, on the same connections, when the key changes."""
+class _Client:
+    """lm15's client of the endpoint; made again, on the same connections, for another key."""
 
-    def __init__(self, router: Any, model: str) -> None:  # noqa: ANN401 - a router of `dspy.lm15`
-        self._router, self._model = router, model
-        self._made: tuple[str | None, Any] | None = None
+    def __init__(self, link: Link, router: Any) -> None:  # noqa: ANN401 - lm15 has two kinds
+        stock = router.lm(f"{PROVIDER}:{link.model.model}")
+        self.connections = transport.like(
+            stock.transport,
+            link.model.endpoint,
+            seconds=float(link.model.timeout_seconds),
+            connections=link.connections,
+        )
+        self._made: tuple[str | None, Any] = (None, self._make(stock, PLACEHOLDER_KEY))
         self._lock = threading.Lock()
 
-    def client(self, key: str | None) -> Any:  # noqa: ANN401 - a client of `dspy.lm15`
+    def with_key(self, key: str | None) -> Any:  # noqa: ANN401 - lm15 has two kinds
+        """Return the client that sends this key."""
         made = self._made
-        if made is None or made[0] != key:
+        if made[0] != key:
             with self._lock:
-                provider = self._router.lm(f"{PROVIDER}:{self._model}")
-                made = self._made = (key, replace(provider, api_key=key or PLACEHOLDER_KEY))
+                made = self._made = (key, self._make(made[1], key or PLACEHOLDER_KEY))
         return made[1]
+
+    def _make(self, client: Any, key: str) -> Any:  # noqa: ANN401 - lm15 has two kinds
+        return replace(client, api_key=key, transport=self.connections)
 
 
 class _Base:
@@ -174,7 +183,7 @@ class Engine(_Base):
     def __init__(self, link: Link) -> None:
         """Prepare the connections; none is opened yet."""
         super().__init__(link)
-        self._keyed = _Keyed(lm15.LMRouter(_config(link)), link.model.model)
+        self._client = _Client(link, lm15.LMRouter(_config(link)))
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer.
@@ -199,7 +208,7 @@ class Engine(_Base):
         tries.begin()
         outcome = "cancelled"
         try:
-            response: lm15.Response = self._keyed.client(key).complete(request)
+            response: lm15.Response = self._client.with_key(key).complete(request)
             outcome = "ok"
         except lm15.LM15Error as error:
             outcome = error.code
@@ -219,8 +228,7 @@ class AsyncEngine(_Base):
     def __init__(self, link: Link) -> None:
         """Prepare the connections; none is opened yet."""
         super().__init__(link)
-        self._router = lm15.AsyncLMRouter(_config(link))
-        self._keyed = _Keyed(self._router, link.model.model)
+        self._client = _Client(link, lm15.AsyncLMRouter(_config(link)))
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer; raises what `Engine.complete` raises."""
@@ -256,7 +264,7 @@ class AsyncEngine(_Base):
         timeout = asyncio.timeout(seconds)
         try:
             async with timeout:
-                response: lm15.Response = await self._keyed.client(key).complete(request)
+                response: lm15.Response = await self._client.with_key(key).complete(request)
         except TimeoutError as error:
             if timeout.expired():
                 raise lm15.TimeoutError(f"no answer within {seconds} s") from error
@@ -270,7 +278,7 @@ class AsyncEngine(_Base):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._router.aclose()
+        await self._client.connections.aclose()
 
 
 def language_model(link: Link) -> dspy.LM:
@@ -292,12 +300,6 @@ def language_model(link: Link) -> dspy.LM:
 
 
 def _config(link: Link) -> lm15.RouterConfig:
-    seconds = float(link.model.timeout_seconds)
     return lm15.RouterConfig(
-        api_keys={PROVIDER: PLACEHOLDER_KEY},
-        base_urls={PROVIDER: link.model.endpoint},
-        max_connections=link.connections,
-        timeouts=lm15.Timeouts(
-            connect=min(CONNECT_SECONDS, seconds), read=seconds, write=seconds, pool=seconds
-        ),
+        api_keys={PROVIDER: PLACEHOLDER_KEY}, base_urls={PROVIDER: link.model.endpoint}
     )
