@@ -3,7 +3,6 @@
 import copy
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 

@@ -1,0 +1,207 @@
+"""Every rule of the CRD by the real API server: one manifest it takes and one it refuses.
+
+The message is asserted because a person reads it: it has to say what is wrong and what is right.
+"""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.errors import DevclusterError
+from devcluster.layout import find_repository
+from devcluster.light import LightCluster
+
+pytestmark = [pytest.mark.api_server, pytest.mark.timeout(120)]
+
+Changes = dict[str, Any]
+FIELD: Changes = {"name": "label"}
+MODEL: Changes = {"name": "main", "model": "m", "endpoint": "http://lm:8080/v1"}
+SIGNATURE: Changes = {"inputs": [{"name": "text"}], "outputs": [FIELD]}
+PYTHON: Changes = {"entrypoint": "shop.main:build"}
+SOURCE: Changes = {"configMapRef": {"name": "shop"}}
+REACT: Changes = {"type": "ReAct", "tools": ["shop:find"]}
+
+
+def app(spec: Changes, name: str = "qa") -> dict[str, Any]:
+    """Return a small correct app with parts of its spec replaced; None takes a part out."""
+    whole = {"program": {"signature": SIGNATURE}, "models": [MODEL], **copy.deepcopy(spec)}
+    return {
+        "apiVersion": "dspy-operator.io/v1alpha1",
+        "kind": "DSPyApp",
+        "metadata": {"name": name},
+        "spec": {k: v for k, v in whole.items() if v is not None},
+    }
+
+
+def declared(**program: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"program": {"signature": SIGNATURE, **program}}
+
+
+def outputs(**field: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"program": {"signature": {**SIGNATURE, "outputs": [{**FIELD, **field}]}}}
+
+
+def model(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"models": [{**MODEL, **changes}]}
+
+
+def serving(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"serving": changes}
+
+
+def resources(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"serving": {"resources": changes}}
+
+
+def service(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"network": {"service": changes}}
+
+
+@pytest.fixture(scope="module")
+def namespace(light_cluster: LightCluster) -> str:
+    return light_cluster.access.create_namespace("crd")
+
+
+def try_out(cluster: LightCluster, namespace: str, manifest: dict[str, Any]) -> str:
+    """Return the object as the API server would store it."""
+    return cluster.access.kubectl(
+        f"--namespace={namespace}", "create", "--dry-run=server", "--output=json", "--filename=-",
+        stdin=json.dumps(manifest),
+    )  # fmt: skip
+
+
+RULES = [
+    pytest.param(declared(), {"program": {}}, "exactly one of signature", id="no program"),
+    pytest.param({"program": {"python": PYTHON}}, declared(python=PYTHON),
+                 "exactly one of signature", id="two programs"),
+    pytest.param(declared(module={"type": "Predict"}),
+                 {"program": {"python": PYTHON, "module": {"type": "Predict"}}},
+                 "program.module works only with program.signature", id="module"),
+    pytest.param(declared(demos=[{"text": "a", "label": "b"}]),
+                 {"program": {"python": PYTHON, "demos": [{"a": 1}]}},
+                 "program.demos works only with program.signature", id="demos"),
+    pytest.param({"program": {"python": PYTHON, "source": SOURCE}}, declared(source=SOURCE),
+                 "program.source is used only by", id="source"),
+    pytest.param(declared(module=REACT, source=SOURCE),
+                 declared(module={"type": "Predict"}, source=SOURCE),
+                 "program.source is used only by", id="source of tools"),
+    pytest.param(outputs(name="why"),
+                 {"program": {"signature": {**SIGNATURE, "outputs": [{"name": "reasoning"}]},
+                              "module": {"type": "ChainOfThought"}}},
+                 "'reasoning' is taken", id="reasoning"),
+    pytest.param(outputs(name="other"), outputs(name="text"),
+                 "in signature.inputs or in signature.outputs", id="a name on both sides"),
+    pytest.param(declared(module=REACT), declared(module={"type": "ReAct"}),
+                 "ReAct needs at least one entry", id="ReAct without tools"),
+    pytest.param(declared(module={"type": "ChainOfThought"}),
+                 declared(module={"type": "ChainOfThought", "tools": ["a:b"]}),
+                 "the other types take none", id="tools without ReAct"),
+    pytest.param(declared(module={**REACT, "maxIterations": 3}),
+                 declared(module={"maxIterations": 3}),
+                 "module.maxIterations works only", id="iterations"),
+    pytest.param(model(endpoint="https://lm.example.com/v1"), model(endpoint="lm.example.com/v1"),
+                 "must be an http or https URL", id="endpoint without scheme"),
+    pytest.param(model(), model(endpoint="ftp://lm/v1"), "must be an http or https URL",
+                 id="endpoint of another scheme"),
+    pytest.param(serving(port=8443), serving(port=9090), "serving.port 9090 is taken", id="port"),
+    pytest.param(serving(drainSeconds=90, timeoutSeconds=90),
+                 serving(drainSeconds=30, timeoutSeconds=90),
+                 "drainSeconds must be at least serving.timeoutSeconds", id="drain"),
+    pytest.param(serving(timeoutSeconds=75), serving(timeoutSeconds=76),
+                 "drainSeconds must be at least", id="timeout above the default drain"),
+    pytest.param(resources(requests={"cpu": "100m"}, limits={"cpu": 1}),
+                 resources(requests={"cpu": 2}, limits={"cpu": "1500m"}),
+                 "requests must not be above", id="requests"),
+    pytest.param(serving(env=[{"name": "HOME", "value": "/x"}]),
+                 serving(env=[{"name": "DSPY_WORKER_X", "value": "1"}]),
+                 "belong to the worker", id="reserved variable"),
+    pytest.param(service(type="NodePort", nodePort=30080), service(nodePort=30080),
+                 "nodePort works only with service.type NodePort", id="node port"),
+]  # fmt: skip
+
+SHAPES = [
+    pytest.param(outputs(type="list[Literal['a', 'b']]"), outputs(type="dict"),
+                 "outputs[0].type", id="type"),
+    pytest.param(outputs(name="a_1"), outputs(name="Label"), "outputs[0].name", id="field name"),
+    pytest.param(declared(signature={**SIGNATURE, "types": [{"name": "Item", "fields": [FIELD]}]}),
+                 declared(signature={**SIGNATURE, "types": [{"name": "item", "fields": [FIELD]}]}),
+                 "types[0].name", id="type name"),
+    pytest.param({"program": {"python": PYTHON}}, {"program": {"python": {"entrypoint": "shop"}}},
+                 "python.entrypoint", id="entrypoint"),
+    pytest.param(declared(module=REACT), declared(module={"type": "ReAct", "tools": ["x y"]}),
+                 "module.tools[0]", id="tool"),
+    pytest.param(model(name="big-one"), model(name="Big"), "models[0].name", id="model name"),
+    pytest.param(model(temperature="0.7"), model(temperature="warm"), "temperature",
+                 id="temperature"),
+    pytest.param(model(), {"models": [MODEL, {**MODEL, "name": "b"}]}, "spec.models",
+                 id="two models"),
+    pytest.param(model(), {"models": None}, "spec.models", id="no model"),
+    pytest.param(resources(limits={"cpu": "1.5"}), resources(limits={"cpu": "much"}),
+                 "limits.cpu", id="quantity"),
+    pytest.param(serving(env=[{"name": "_A1", "value": ""}]),
+                 serving(env=[{"name": "1A", "value": ""}]), "env[0].name", id="variable name"),
+    pytest.param(serving(replicas=0), serving(replicas=-1), "replicas", id="replicas"),
+    pytest.param({"imagePullPolicy": "Always"}, {"imagePullPolicy": "Sometimes"},
+                 "imagePullPolicy", id="pull policy"),
+    pytest.param(serving(), {"typo": 1}, 'unknown field "spec.typo"', id="unknown field"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("accepted", "refused", "message"), [*RULES, *SHAPES])
+def test_rule(
+    light_cluster: LightCluster, namespace: str, accepted: Changes, refused: Changes, message: str
+) -> None:
+    try_out(light_cluster, namespace, app(accepted))
+
+    with pytest.raises(DevclusterError) as caught:
+        try_out(light_cluster, namespace, app(refused))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a" * 53, "at most 52 characters"),
+        ("1app", "must start with a letter"),
+        ("my.app", "must start with a letter"),
+    ],
+)
+def test_names(light_cluster: LightCluster, namespace: str, name: str, message: str) -> None:
+    try_out(light_cluster, namespace, app({}, "a" * 52))
+
+    with pytest.raises(DevclusterError) as caught:
+        try_out(light_cluster, namespace, app({}, name))
+    assert message in str(caught.value)
+
+
+def test_defaults_are_filled_in(light_cluster: LightCluster, namespace: str) -> None:
+    made = json.loads(try_out(light_cluster, namespace, app({})))
+
+    assert made["spec"]["serving"]["replicas"] == 1
+    assert made["spec"]["network"]["service"] == {"type": "ClusterIP", "port": 80}
+    assert made["status"] == {"observedGeneration": -1}
+
+
+def test_every_rule_of_the_crd_is_tried() -> None:
+    """A rule that nobody has seen refuse something may as well not compile to what it says."""
+    text = (find_repository() / "crds" / "dspyapps.yaml").read_text()
+    found: list[str] = []
+
+    def collect(node: object) -> None:
+        if isinstance(node, dict):
+            found.extend(r["message"] for r in node.get("x-kubernetes-validations", ()))
+            for value in node.values():
+                collect(value)
+        elif isinstance(node, list):
+            for value in node:
+                collect(value)
+
+    collect(yaml.safe_load(text))
+    tried = [str(p.values[2]) for p in RULES] + [
+        "at most 52 characters",
+        "must start with a letter",
+    ]
+    assert [m for m in found if not any(t in m for t in tried)] == []

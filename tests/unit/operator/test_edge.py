@@ -1,0 +1,403 @@
+"""The edges, against small servers of our own where a socket matters."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from dspy_operator import errors
+from dspy_operator.core.manifest import Key, Ref
+from dspy_operator.edge import credentials, health, kube, projection, session, watch, workers
+from dspy_operator.edge.limiter import Bucket
+from dspy_operator.edge.recorder import Recorder
+from dspy_operator.edge.telemetry import Telemetry
+from dspy_worker.contract.state import WorkerState
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+APP = {
+    "apiVersion": "dspy-operator.io/v1alpha1",
+    "kind": "DSPyApp",
+    "metadata": {"name": "qa", "namespace": "team", "uid": "u", "resourceVersion": "1"},
+}
+
+
+class Clock:
+    """A clock that tests turn."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Server:
+    """An API server that answers what a test tells it to, and remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.answers: list[web.Response] = []
+        self.asked: list[web.Request] = []
+        self.lines: list[list[bytes]] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request)
+        await request.read()
+        if "watch" not in request.query:
+            return self.answers.pop(0) if self.answers else web.json_response({})
+        if not self.lines:
+            await asyncio.sleep(30)
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        for chunk in self.lines.pop(0):
+            await stream.write(chunk)
+        return stream
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def cluster(server: Server) -> AsyncIterator[kube.Cluster]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    found = credentials.Connection(server=url, tls=None, token=credentials.Token(value="t0ken"))
+    opened = session.open_session(found, Telemetry())
+    yield kube.Cluster(opened, url, Bucket(rate=1000, burst=1000))
+    await opened.close()
+    await runner.cleanup()
+
+
+async def test_an_apply_is_sent_with_manager_force_and_token(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    desired = {"kind": "Service", "metadata": {"name": "qa", "namespace": "team"}}
+    await cluster.apply(desired, manager="m")
+
+    request = server.asked[0]
+    assert (request.method, request.path) == ("PATCH", "/api/v1/namespaces/team/services/qa")
+    assert dict(request.query) == {"fieldManager": "m", "force": "true"}
+    assert request.headers["Authorization"] == "Bearer t0ken"
+    assert request.content_type == "application/apply-patch+yaml"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (403, errors.ForbiddenError),
+        (404, errors.NotFoundError),
+        (409, errors.ConflictError),
+        (410, errors.GoneError),
+        (422, errors.RefusedError),
+        (503, errors.UnavailableError),
+    ],
+)
+async def test_a_refusal_becomes_an_error_in_the_servers_words(
+    cluster: kube.Cluster, server: Server, status: int, error: type[errors.ClusterError]
+) -> None:
+    server.answers = [web.json_response({"message": "the reason"}, status=status)]
+
+    with pytest.raises(error, match="the reason"):
+        await cluster.create(APP)
+
+
+async def test_retry_after_is_obeyed(cluster: kube.Cluster, server: Server) -> None:
+    busy = web.json_response({}, status=429, headers={"Retry-After": "0"})
+    server.answers = [busy, web.json_response(APP)]
+
+    assert await cluster.get(Ref("DSPyApp", "team", "qa")) == APP
+    assert len(server.asked) == 2
+
+
+async def test_what_is_not_there_is_none(cluster: kube.Cluster, server: Server) -> None:
+    server.answers = [web.json_response({"message": "gone"}, status=404)]
+
+    assert await cluster.get(Ref("DSPyApp", "team", "qa")) is None
+
+
+async def test_a_list_is_read_page_by_page(cluster: kube.Cluster, server: Server) -> None:
+    first = {"metadata": {"resourceVersion": "5", "continue": "more"}, "items": [{"a": 1}]}
+    last = {"metadata": {"resourceVersion": "5"}, "items": [{"a": 2}]}
+    server.answers = [web.json_response(first), web.json_response(last)]
+
+    pages = [page async for page in cluster.pages(kube.Selection(kind="Pod", labels="x=y"))]
+
+    assert pages == [([{"a": 1}], "5"), ([{"a": 2}], "5")]
+    assert server.asked[1].query["continue"] == "more"
+    assert server.asked[1].query["labelSelector"] == "x=y"
+
+
+class Sink:
+    """Remembers what a watch brings."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.news = asyncio.Event()
+
+    def note(self, what: str, name: str) -> None:
+        self.seen.append((what, name))
+        self.news.set()
+
+    def put(self, kind: str, live: dict[str, Any]) -> None:
+        assert "managedFields" not in live["metadata"]
+        self.note("put", live["metadata"]["name"])
+
+    def drop(self, kind: str, live: dict[str, Any]) -> None:
+        self.note("drop", live["metadata"]["name"])
+
+    def retain(self, selection: kube.Selection, seen: frozenset[Key], version: str) -> None:
+        self.note("retain", f"{len(seen)}@{version}")
+
+
+def item(name: str, version: str = "6") -> str:
+    return (
+        f'{{"metadata":{{"name":"{name}","namespace":"t","uid":"{name}",'
+        f'"resourceVersion":"{version}","managedFields":[{{"manager":"kubectl"}}]}}}}'
+    )
+
+
+def event(kind: str, what: str) -> bytes:
+    return f'{{"type":"{kind}","object":{what}}}\n'.encode()
+
+
+def listing(*names: str) -> web.Response:
+    items = ",".join(item(name) for name in names)
+    text = f'{{"metadata":{{"resourceVersion":"5"}},"items":[{items}]}}'
+    return web.Response(text=text, content_type="application/json")
+
+
+async def follow(cluster: kube.Cluster, sink: Sink, last: tuple[str, str]) -> list[str]:
+    """Run a watch until something has come; return the names of the beats."""
+    beats: list[str] = []
+    selection = kube.Selection(kind="Service")
+    made = watch.ListWatch(cluster, selection, sink, telemetry=Telemetry(), beat=beats.append)
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(1.9):
+        while last not in sink.seen:
+            sink.news.clear()
+            await sink.news.wait()
+    task.cancel()
+    assert made.listed.is_set()
+    return beats
+
+
+async def test_a_watch_lists_first_and_goes_on_from_there(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    server.answers = [listing("a")]
+    whole = event("ADDED", item("b")) + event("DELETED", item("a", "7"))
+    server.lines = [[whole[:40], whole[40:]]]
+    sink = Sink()
+    beats = await follow(cluster, sink, ("drop", "a"))
+
+    assert sink.seen == [("put", "a"), ("retain", "1@5"), ("put", "b"), ("drop", "a")]
+    assert server.asked[1].query["resourceVersion"] == "5"
+    assert beats
+
+
+async def test_a_stream_that_ends_is_opened_again_from_its_last_bookmark(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    server.answers = [listing()]
+    bookmark = event("BOOKMARK", item("", "42"))
+    server.lines = [[bookmark], [event("ADDED", item("c", "43"))]]
+    await follow(cluster, Sink(), ("put", "c"))
+
+    assert server.asked[2].query["resourceVersion"] == "42"
+
+
+@pytest.mark.parametrize("code", [410, 500])
+async def test_an_error_line_leads_to_a_fresh_list(
+    cluster: kube.Cluster, server: Server, code: int
+) -> None:
+    server.answers = [listing("a"), listing("b")]
+    server.lines = [[event("ERROR", f'{{"code":{code},"message":"too old"}}')]]
+    sink = Sink()
+    await follow(cluster, sink, ("put", "b"))
+
+    assert sink.seen[:3] == [("put", "a"), ("retain", "1@5"), ("put", "b")]
+
+
+async def test_a_list_that_fails_is_tried_again(cluster: kube.Cluster, server: Server) -> None:
+    server.answers = [web.json_response({"message": "no"}, status=403), listing("a")]
+
+    await follow(cluster, Sink(), ("put", "a"))
+
+
+class Events:
+    """A cluster that takes Events."""
+
+    def __init__(self) -> None:
+        self.created: list[dict[str, Any]] = []
+        self.merged: list[dict[str, Any]] = []
+
+    async def create(self, desired: dict[str, Any]) -> None:
+        self.created.append(desired)
+
+    async def merge(self, ref: Ref, patch: dict[str, Any]) -> None:
+        self.merged.append(patch)
+
+
+async def test_repeated_events_become_a_series_and_a_flood_is_stopped() -> None:
+    events = Events()
+    recorder = Recorder(events, instance="pod", clock=Clock())  # type: ignore[arg-type]
+    for _ in range(40):
+        await recorder.warn(copy.deepcopy(APP), "ImagePullFailed", "no such image")
+
+    assert len(events.created) == 1
+    assert events.created[0]["regarding"]["uid"] == "u"
+    assert events.merged[-1]["series"]["count"] == 25
+
+
+async def test_another_note_is_another_event() -> None:
+    events = Events()
+    recorder = Recorder(events, instance="pod", clock=Clock())  # type: ignore[arg-type]
+    await recorder.warn(APP, "ImagePullFailed", "one")
+    await recorder.tell(APP, "DriftRepaired", "two")
+
+    assert [(e["type"], e["note"]) for e in events.created] == [
+        ("Warning", "one"),
+        ("Normal", "two"),
+    ]
+
+
+def test_a_bucket_gives_its_stock_at_once_and_then_its_rate() -> None:
+    clock = Clock()
+    bucket = Bucket(rate=10, burst=2, clock=clock)
+
+    assert [bucket.take() for _ in range(4)] == [0, 0, pytest.approx(0.1), pytest.approx(0.2)]
+    clock.now = 10
+    assert [bucket.try_take() for _ in range(3)] == [True, True, False]
+
+
+def checked(clock: Clock, longest: float = 0) -> health.Health:
+    return health.Health(longest=lambda: longest, is_ready=lambda: "", clock=clock)
+
+
+def test_liveness_fails_when_a_stream_falls_silent() -> None:
+    clock = Clock()
+    made = checked(clock)
+    made.beat("Pod")
+    clock.now = 209
+    made.tick()
+    assert made.complaints() == []
+
+    clock.now = 211
+    made.tick()
+    assert made.complaints() == ["no sign of life from watch Pod for 211 s"]
+
+
+def test_liveness_fails_when_a_key_is_stuck_or_the_loop_lags() -> None:
+    clock = Clock()
+    assert "601 s" in checked(clock, longest=601).complaints()[0]
+    lagging = checked(clock)
+    clock.now = 31
+
+    assert "lagged" in lagging.complaints()[0]
+
+
+class Worker:
+    """A worker that reports what a test tells it to."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.report: dict[str, Any] = {}
+
+    async def state(self, request: web.Request) -> web.Response:
+        self.tokens.append(request.headers["Authorization"])
+        known = {"app": "qa", "config_digest": "x", "ready": True, **self.report}
+        return web.json_response(WorkerState(**known).dump())
+
+
+@pytest.fixture
+async def worker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worker]:
+    made = Worker()
+    app = web.Application()
+    app.router.add_get("/state", made.state)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setattr("dspy_worker.contract.OPS_PORT", runner.addresses[0][1])
+    yield made
+    await runner.cleanup()
+
+
+async def test_a_worker_is_asked_with_its_token_and_only_news_are_told(worker: Worker) -> None:
+    told: list[Key] = []
+    app = Key("t", "qa")
+    targets = [workers.Target(uid="p", app=app, address="127.0.0.1", token="s3cret", ready=True)]
+    poller = workers.Poller(lambda: targets, told.append, Telemetry())
+    async with aiohttp.ClientSession() as opened:
+        await poller.round(opened, 0)
+        await poller.round(opened, 20)
+        assert worker.tokens == ["Bearer s3cret"], "a ready worker is asked every 30 s"
+        worker.report = {"requests": 2}
+        await poller.round(opened, 40)
+        assert told == [app], "numbers are no news"
+        worker.report = {"ready": False}
+        await poller.round(opened, 80)
+        assert told == [app] * 2
+        targets.clear()
+        await poller.round(opened, 81)
+
+    assert poller.reports == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "expected"),
+    [
+        ("GET", "/api/v1/pods", "watch=true&a=b", ("watch", "pods")),
+        ("GET", "/apis/apps/v1/deployments", "limit=250", ("list", "deployments")),
+        ("GET", "/api/v1/namespaces/t/configmaps/x", "", ("get", "configmaps")),
+        ("PATCH", "/apis/dspy-operator.io/v1alpha1/namespaces/t/dspyapps/x/status", "",
+         ("patch", "dspyapps/status")),
+        ("GET", "/apis", "", ("list", "")),
+    ],
+)  # fmt: skip
+def test_requests_are_counted_by_verb_and_resource(
+    method: str, path: str, query: str, expected: tuple[str, str]
+) -> None:
+    assert session.describe(method, path, query) == expected
+
+
+def test_a_trimmed_object_remembers_who_wrote_last() -> None:
+    managers = [
+        {"manager": "dspy-operator", "time": "2026-01-03T00:00:00Z"},
+        {"manager": "kubectl-edit", "time": "2026-01-02T00:00:00Z"},
+        {"manager": "kubectl-scale", "time": "2026-01-01T00:00:00Z"},
+        {"manager": "kube-controller-manager", "time": "2026-01-09T00:00:00Z",
+         "subresource": "status"},
+    ]  # fmt: skip
+    trimmed = projection.trim({"metadata": {"managedFields": managers}})
+
+    assert trimmed == {"metadata": {}, "lastWriter": "kubectl-edit"}
+
+
+def test_a_token_file_is_read_again_when_it_was_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    token = credentials.Token(file=file)
+    assert token.header() == {"Authorization": "Bearer one"}
+
+    file.write_text("two\n")
+    assert token.header() == {"Authorization": "Bearer one"}
+    assert token.expire()
+    assert token.header() == {"Authorization": "Bearer two"}
+
+
+def test_without_any_credentials_the_sentence_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(credentials.CredentialsError, match="KUBECONFIG"):
+        credentials.find({})
+    broken = tmp_path / "config"
+    broken.write_text("contexts: []")
+    with pytest.raises(credentials.CredentialsError, match="no usable kubeconfig"):
+        credentials.find({"KUBECONFIG": str(broken)})

@@ -1,0 +1,185 @@
+"""The queue: each key once, one run at a time, failures back off; all by a clock of our own."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dspy_operator.core.manifest import Key
+from dspy_operator.edge.telemetry import Telemetry
+from dspy_operator.errors import ForbiddenError, OperatorError, SpecError, UnavailableError
+from dspy_operator.reconcile.queue import Queue, Schedule
+
+A, B = Key("team", "a"), Key("team", "b")
+
+
+def schedule() -> Schedule:
+    return Schedule(jitter=lambda: 1.0)
+
+
+def failures(made: Schedule, key: Key, count: int, *, limit: float = 300) -> list[float]:
+    """Fail a key again and again, each time when it is due; return the waits."""
+    waits, now = [], 0.0
+    made.add(key, now)
+    for _ in range(count):
+        assert made.take(now) == key
+        waits.append(made.fail(key, now, first=0.5, limit=limit))
+        now += waits[-1]
+    return waits
+
+
+def test_a_key_that_is_added_twice_runs_once() -> None:
+    made = schedule()
+    made.add(A, 0)
+    made.add(A, 0)
+
+    assert (made.take(0), made.take(0)) == (A, None)
+
+
+def test_a_running_key_is_not_given_out_again_but_looked_at_after() -> None:
+    made = schedule()
+    made.add(A, 0)
+    made.take(0)
+    made.add(A, 1)
+
+    assert made.take(1) is None
+    made.succeed(A, 2)
+    assert made.take(2) == A
+
+
+def test_a_key_that_is_due_later_comes_sooner_when_asked() -> None:
+    made = schedule()
+    made.add(A, 60)
+    made.add(A, 1)
+
+    assert made.take(0.5) is None
+    assert made.take(1) == A
+    made.succeed(A, 1)
+    assert made.take(100) is None
+
+
+def test_waits_double_up_to_the_limit() -> None:
+    assert failures(schedule(), A, 5) == [0.5, 1, 2, 4, 8]
+    assert failures(schedule(), A, 20)[-1] == 300
+    assert failures(schedule(), A, 20, limit=5)[-1] == 5
+
+
+def test_success_forgets_the_failures() -> None:
+    made = schedule()
+    failures(made, A, 5)
+    assert made.take(1000) == A
+    made.succeed(A, 1000)
+
+    made.add(A, 1000)
+    made.take(1000)
+    assert made.fail(A, 1000, first=0.5, limit=300) == 0.5
+
+
+def test_news_do_not_defeat_the_back_off_of_a_run_that_failed() -> None:
+    made = schedule()
+    made.add(A, 0)
+    made.take(0)
+    made.add(A, 0)
+    made.fail(A, 0, first=0.5, limit=300)
+
+    assert made.take(0.4) is None
+    assert made.take(0.5) == A
+
+
+def test_a_look_again_is_a_key_that_is_due_later() -> None:
+    made = schedule()
+    made.add(A, 0)
+    made.take(0)
+    made.succeed(A, 0, look_again_after=10)
+
+    assert made.next_due() == 10
+    assert made.depth(9) == 0
+    assert made.depth(10) == 1
+
+
+def test_the_oldest_run_tells_its_age() -> None:
+    made = schedule()
+    made.add(A, 0)
+    made.add(B, 3)
+    made.take(0)
+    made.take(3)
+
+    assert (made.longest(5), made.running()) == (5, 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 50)), max_size=30))
+def test_every_added_key_is_given_out_exactly_once(adds: list[tuple[Key, int]]) -> None:
+    made = schedule()
+    for key, at in adds:
+        made.add(key, at)
+
+    taken = []
+    while (key := made.take(100)) is not None:
+        taken.append(key)
+        made.succeed(key, 100)
+    assert sorted(taken) == sorted({key for key, _ in adds})
+    assert made.next_due() is None
+
+
+async def run(results: Iterable[float | OperatorError | None]) -> tuple[list[Key], Telemetry]:
+    """Let one worker take A until the given results are used up."""
+    left, seen, telemetry = list(results), [], Telemetry()
+    done = asyncio.Event()
+
+    async def work(key: Key) -> float | None:
+        seen.append(key)
+        result = left.pop(0)
+        if not left:
+            done.set()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    queue = Queue(work, telemetry)
+    queue.add(A)
+    worker = asyncio.create_task(queue.run_worker())
+    await asyncio.sleep(0.01)
+    assert seen == [], "nothing runs before everything is known"
+    queue.open()
+    async with asyncio.timeout(1.8):
+        await done.wait()
+        await asyncio.sleep(0.05)
+    await queue.stop(1)
+    worker.cancel()
+    return seen, telemetry
+
+
+def count(telemetry: Telemetry, name: str, **labels: str) -> float:
+    return telemetry.registry.get_sample_value(f"dspy_operator_{name}", labels) or 0
+
+
+async def test_an_error_that_may_pass_is_tried_again() -> None:
+    seen, telemetry = await run([UnavailableError("away", retry_after=0.01), None])
+
+    assert seen == [A, A]
+    assert count(telemetry, "errors_total", reason="APIUnavailable") == 1
+    assert count(telemetry, "reconcile_total", kind="DSPyApp", result="success") == 1
+
+
+async def test_an_error_that_only_the_author_can_mend_is_not_tried_again() -> None:
+    seen, telemetry = await run([SpecError("no")])
+
+    assert seen == [A]
+    assert count(telemetry, "workqueue_retries_total") == 0
+
+
+async def test_a_surprise_in_one_app_does_not_end_the_worker() -> None:
+    error = ZeroDivisionError()
+    seen, telemetry = await run([error, None])  # type: ignore[list-item]
+
+    assert seen == [A, A]
+    assert count(telemetry, "reconcile_total", kind="DSPyApp", result="panic") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "limit"), [(UnavailableError("x"), 5), (ForbiddenError("x"), 15)]
+)
+def test_what_passes_by_itself_is_never_waited_for_long(error: OperatorError, limit: float) -> None:
+    assert error.retry_limit == limit
