@@ -1,13 +1,17 @@
 """What demo and cluster tests do with apps: apply examples, wait for conditions, ask, load.
 
-Everything goes through the API server (requests to Services by its proxy), so it works with any
-cluster that kubectl reaches.
+Everything goes through kubectl, so it works with any cluster that kubectl reaches.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import subprocess
 import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOAD_NAME = "load"
@@ -23,6 +27,16 @@ LOAD_NAME = "load"
 
 class Kubectl(Protocol):
     """The part of a cluster that this module needs."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The credentials."""
+        ...
+
+    @property
+    def kubectl_path(self) -> Path:
+        """The program."""
+        ...
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Run kubectl and return its output."""
@@ -115,23 +129,35 @@ class Apps:
             time.sleep(0.2)
 
     def ask(self, app: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Send one prediction request through the API server's proxy and return the answer."""
-        answer: dict[str, Any] = json.loads(
-            self.kubectl(
-                "create",
-                f"--raw={self._proxy(app)}/v1/predict",
-                "--filename=-",
-                stdin=json.dumps({"inputs": inputs}),
+        """Send one prediction request and return the answer.
+
+        Raises:
+            DevclusterError: The app refused it; the message is the problem's text.
+        """
+        with self.forward(app) as url:
+            answer: dict[str, Any] = json.loads(
+                _http(f"{url}/v1/predict", json.dumps({"inputs": inputs}).encode())
             )
-        )
         return answer
 
     def read(self, app: str, path: str) -> str:
         """Return what a GET of the app's public API answers."""
-        return self.kubectl("get", f"--raw={self._proxy(app)}{path}")
+        with self.forward(app) as url:
+            return _http(url + path)
 
-    def _proxy(self, app: str) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/services/http:{app}:http/proxy"
+    @contextlib.contextmanager
+    def forward(self, app: str) -> Iterator[str]:
+        """Yield a loopback URL that leads to an app's Service, as `kubectl port-forward` does."""
+        command = [str(self.cluster.kubectl_path), f"--kubeconfig={self.cluster.kubeconfig}"]
+        target = [f"--namespace={self.namespace}", "port-forward", f"service/{app}", ":http"]
+        process = subprocess.Popen(
+            [*command, *target], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            yield _forwarded(process)
+        finally:
+            process.terminate()
+            process.communicate()
 
     def start_load(self, app: str, inputs: dict[str, Any], *, rate: int, seconds: int) -> None:
         """Start a steady load on an app's Service from a pod inside the cluster."""
@@ -162,6 +188,27 @@ class Apps:
         lines = self.kubectl("logs", LOAD_NAME).strip().splitlines()
         summary: dict[str, Any] = json.loads(lines[-1])
         return summary
+
+
+def _forwarded(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    line = process.stdout.readline()
+    found = re.search(r"127\.0\.0\.1:\d+", line)
+    if found is None:
+        raise DevclusterError(f"kubectl port-forward failed: {line.strip()}")
+    return f"http://{found[0]}"
+
+
+def _http(url: str, body: bytes | None = None) -> str:
+    request = urllib.request.Request(  # noqa: S310 - a loopback URL of ours
+        url, data=body, headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            text: str = response.read().decode()
+    except urllib.error.HTTPError as error:
+        raise DevclusterError(error.read().decode()) from None
+    return text
 
 
 def _load_pod(image: str, command: list[str]) -> dict[str, Any]:

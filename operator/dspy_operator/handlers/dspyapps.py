@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dspy_operator.edge.credentials import Connection
     from dspy_operator.edge.watch import Sink
 
-_IDENTITY: Final = "dspy-operator"
+_IDENTITY = "dspy-operator"
 _GROUP, _VERSION, _PLURAL = "dspy-operator.io", "v1alpha1", "dspyapps"
 
 
@@ -144,7 +144,7 @@ async def watch(
         namespaces=chosen,
         stop_flag=stop,
         # kopf would make one from the user's name, and user 65532 has none in the image.
-        identity=_IDENTITY,  # type: ignore[arg-type]  # a private NewType of str
+        identity=_IDENTITY,  # type: ignore[arg-type]  # kopf wants a private NewType of str
     )
     started()
     await kopf.run_tasks(tasks, ignored=ours)
