@@ -1,0 +1,195 @@
+"""What a person reads when a request does not fit, and what OpenAPI says about those that do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from dspy_worker.contract import app
+from dspy_worker.edge import adapter
+from dspy_worker.errors import InputsInvalid, MalformedBody
+from dspy_worker.serve import docs, info, openapi, program, schema
+from dspy_worker.testing import FakeLM
+
+DOCUMENT = app.load(
+    {
+        "apiVersion": app.API_VERSION,
+        "kind": app.KIND,
+        "metadata": {"name": "tickets"},
+        "spec": {
+            "program": {
+                "signature": {
+                    "instructions": "Sort a ticket.",
+                    "inputs": [
+                        {"name": "text", "description": "the ticket"},
+                        {"name": "count", "type": "int"},
+                        {"name": "score", "type": "float"},
+                        {"name": "kinds", "type": "list[Literal['a', 'b']]"},
+                        {"name": "place", "type": "Place"},
+                    ],
+                    "outputs": [{"name": "label", "type": "Literal['bug', 'other']"}],
+                    "types": [
+                        {"name": "Place", "fields": [{"name": "city", "description": "its name"}]}
+                    ],
+                }
+            },
+            "models": [{"name": "main", "model": "m", "endpoint": "http://lm.example.com/v1"}],
+        },
+    }
+)
+GOOD = {"text": "a", "count": 1, "score": 1, "kinds": ["a"], "place": {"city": "Rome"}}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> program.Program:
+    return program.load(DOCUMENT, lm=FakeLM(["?"]).lm(), adapter=adapter.make("Chat"))
+
+
+def complaints(model: object, inputs: object) -> dict[str, str]:
+    with pytest.raises(InputsInvalid) as caught:
+        schema.parse(model, openapi_json({"inputs": inputs}))
+    return {field.path: field.message for field in caught.value.fields}
+
+
+def openapi_json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "message"),
+    [
+        ({"text": 3}, "/inputs/text", "input should be a valid string"),
+        ({"count": "1"}, "/inputs/count", "input should be a valid integer"),
+        ({"count": True}, "/inputs/count", "input should be a valid integer"),
+        ({"count": 1.5}, "/inputs/count", "input should be a valid integer"),
+        ({"score": "1"}, "/inputs/score", "input should be a valid number"),
+        ({"kinds": "a"}, "/inputs/kinds", "input should be a valid array"),
+        ({"kinds": ["a", "c"]}, "/inputs/kinds/1", "input should be 'a' or 'b'"),
+        ({"place": {}}, "/inputs/place/city", "this field is required"),
+        (
+            {"place": {"city": "x", "zip": 1}},
+            "/inputs/place/zip",
+            "the program has no such field",
+        ),
+        ({"more": 1}, "/inputs/more", "the program has no such field"),
+        ({"text": None}, "/inputs/text", "input should be a valid string"),
+    ],
+)
+def test_each_place_that_does_not_fit_is_named(
+    loaded: program.Program, change: dict[str, Any], path: str, message: str
+) -> None:
+    assert complaints(loaded.schema.predict, GOOD | change) == {path: message}
+
+
+def test_a_batch_names_the_index_of_every_misfit(loaded: program.Program) -> None:
+    found = complaints(loaded.schema.batch, [GOOD, GOOD | {"text": 1}, {**GOOD, "x": 2}])
+
+    assert sorted(found) == ["/inputs/1/text", "/inputs/2/x"]
+
+
+def test_an_empty_batch_is_refused(loaded: program.Program) -> None:
+    assert list(complaints(loaded.schema.batch, [])) == ["/inputs"]
+
+
+def test_an_integer_is_a_number(loaded: program.Program) -> None:
+    parsed = schema.parse(loaded.schema.predict, openapi_json({"inputs": GOOD}))
+
+    assert parsed.score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "The body is empty"),
+        (b"  ", "The body is empty"),
+        (b"{", "The body is not valid JSON: EOF while parsing an object"),
+        (b"{'a': 1}", "The body is not valid JSON: key must be a string at line 1 column 2"),
+        (b'{"inputs": {"text": "\xff"}}', "The body is not valid UTF-8: byte 21"),
+        (
+            b'{"inputs": {"text": "\\ud800"}}',
+            "The body is not valid JSON: unexpected end of hex escape",
+        ),
+        ("{}".encode("utf-16"), "The body is not valid UTF-8"),
+    ],
+)
+def test_what_is_no_json_is_said_plainly(
+    loaded: program.Program, body: bytes, message: str
+) -> None:
+    with pytest.raises(MalformedBody, match=message):
+        schema.parse(loaded.schema.predict, body)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b'"x"', b"null", b"{}", b'{"input": {}}'])
+def test_json_of_another_shape_is_invalid(loaded: program.Program, body: bytes) -> None:
+    with pytest.raises(InputsInvalid):
+        schema.parse(loaded.schema.predict, body)
+
+
+def test_not_a_number_is_no_number(loaded: program.Program) -> None:
+    body = openapi_json({"inputs": GOOD}).replace(b'"score": 1', b'"score": NaN')
+
+    with pytest.raises((InputsInvalid, MalformedBody)):
+        schema.parse(loaded.schema.predict, body)
+
+
+def described(loaded: program.Program) -> dict[str, Any]:
+    return openapi.document(DOCUMENT, loaded, "1.2.3")
+
+
+def test_the_openapi_example_fits_its_schema(loaded: program.Program) -> None:
+    document = described(loaded)
+    body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
+    resolver = {"$ref": "#/components/schemas/PredictRequest", "components": document["components"]}
+
+    jsonschema.Draft202012Validator(resolver).validate(body["example"])
+    schema.parse(loaded.schema.predict, openapi_json(body["example"]))
+
+
+def test_openapi_carries_descriptions_choices_and_named_types(loaded: program.Program) -> None:
+    schemas = described(loaded)["components"]["schemas"]
+
+    assert schemas["Inputs"]["properties"]["text"]["description"] == "the ticket"
+    assert schemas["Inputs"]["additionalProperties"] is False
+    assert schemas["Place"]["properties"]["city"]["description"] == "its name"
+    assert schemas["Prediction"]["properties"]["label"]["enum"] == ["bug", "other"]
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere(loaded: program.Program) -> None:
+    document = described(loaded)
+    known = document["components"]["schemas"]
+
+    assert {ref.rsplit("/", 1)[-1] for ref in references(document)} <= set(known)
+
+
+def references(value: object) -> set[str]:
+    if isinstance(value, dict):
+        own = {v for k, v in value.items() if k == "$ref"}
+        return own.union(*(references(v) for v in value.values()))
+    if isinstance(value, list):
+        return set().union(*(references(v) for v in value))
+    return set()
+
+
+def test_info_tells_names_and_never_the_endpoint(loaded: program.Program) -> None:
+    found = info.document(DOCUMENT, loaded, "1.2.3")
+
+    assert found["models"] == [{"name": "main", "model": "m"}]
+    assert "lm.example.com" not in str(found)
+    assert found["program"]["inputs"][0] == {
+        "name": "text",
+        "type": "str",
+        "description": "the ticket",
+        "required": True,
+    }
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = docs.page(DOCUMENT)
+
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<title>tickets</title>" in page
+    assert docs.policy().startswith("default-src 'none'")
