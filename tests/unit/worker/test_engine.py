@@ -61,6 +61,7 @@ def asking(
         key=key or FakeKey("secret"),
         metrics=metrics,
         connections=4,
+        threads=4,
     )
     made = engine.AsyncEngine(link)
     client = Client(FakeLM(answers))
@@ -315,7 +316,9 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 def test_the_pair_can_be_made_for_dspy(tmp_path: Path) -> None:
-    link = engine.Link(model=MODEL, key=FakeKey("k"), metrics=Metrics("tickets"), connections=7)
+    link = engine.Link(
+        model=MODEL, key=FakeKey("k"), metrics=Metrics("tickets"), connections=7, threads=7
+    )
 
     lm = engine.language_model(link)
 

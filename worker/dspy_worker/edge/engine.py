@@ -46,13 +46,16 @@ class Link:
         model: The model of the document.
         key: Where its key comes from.
         metrics: Where calls are counted.
-        connections: Most connections at the same time.
+        connections: Most connections of the event loop at the same time.
+        threads: Most connections of threads; a thread whose client has left keeps its own until
+            the LM has answered, so there are as many as threads and not as slots.
     """
 
     model: Model
     key: Key
     metrics: Metrics
     connections: int
+    threads: int
 
     def secret(self, *, now: bool = False) -> str | None:
         """Return the key, or None for an endpoint without keys.
@@ -139,13 +142,13 @@ class _Tries:
 class _Client:
     """lm15's client of the endpoint; made again, on the same connections, for another key."""
 
-    def __init__(self, link: Link, router: Any) -> None:  # noqa: ANN401 - lm15 has two kinds
+    def __init__(self, link: Link, router: Any, connections: int) -> None:  # noqa: ANN401 - lm15 has two kinds
         stock = router.lm(f"{PROVIDER}:{link.model.model}")
         self.connections = transport.like(
             stock.transport,
             link.model.endpoint,
             seconds=float(link.model.timeout_seconds),
-            connections=link.connections,
+            connections=connections,
         )
         self._made: tuple[str | None, Any] = (None, self._make(stock, PLACEHOLDER_KEY))
         self._lock = threading.Lock()
@@ -183,7 +186,7 @@ class Engine(_Base):
     def __init__(self, link: Link) -> None:
         """Prepare the connections; none is opened yet."""
         super().__init__(link)
-        self._client = _Client(link, lm15.LMRouter(_config(link)))
+        self._client = _Client(link, lm15.LMRouter(_config(link)), link.threads)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer.
@@ -228,7 +231,7 @@ class AsyncEngine(_Base):
     def __init__(self, link: Link) -> None:
         """Prepare the connections; none is opened yet."""
         super().__init__(link)
-        self._client = _Client(link, lm15.AsyncLMRouter(_config(link)))
+        self._client = _Client(link, lm15.AsyncLMRouter(_config(link)), link.connections)
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer; raises what `Engine.complete` raises."""

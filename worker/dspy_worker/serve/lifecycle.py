@@ -95,7 +95,13 @@ async def serve(runtime: Runtime, listen: Listen) -> None:
     runtime.metrics.connections.set_function(lambda: len(public.server_state.connections))
     ops_task = asyncio.create_task(ops.serve([listen.ops]))
     public_task = asyncio.create_task(public.serve([listen.public]))
-    log.info("serving", app=runtime.document.name, digest=runtime.document.digest[:12])
+    log.info(
+        "serving",
+        app=runtime.document.name,
+        digest=runtime.document.digest[:12],
+        port=listen.public.getsockname()[1],
+        ops_port=listen.ops.getsockname()[1],
+    )
     await stop.asked.wait()
     await _drain(runtime, public, public_task, _grace(stop, listen))
     ops.should_exit = True

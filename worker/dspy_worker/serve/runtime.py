@@ -111,6 +111,7 @@ def _language_model(document: AppDocument, found: dict[str, keys.Key], metrics: 
         key=found[model.name],
         metrics=metrics,
         connections=document.serving.concurrency,
+        threads=document.serving.threads,
     )
     try:
         return engine.language_model(link)

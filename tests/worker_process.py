@@ -1,0 +1,129 @@
+"""Real `dspy-worker serve` processes for tests, with their files in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from dspy_worker import contract
+from dspy_worker.contract import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [str(Path(sys.executable).parent / "dspy-worker")]
+TOKEN = "ops-token"
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A running worker.
+
+    Attributes:
+        url: Address of the public port.
+        ops: Address of the ops port.
+        folder: Its files: app.json, keys/, token and the user's Python.
+        process: The process.
+        log: File with its output.
+    """
+
+    url: str
+    ops: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def predict(self, *, headers: dict[str, str] | None = None, **inputs: object) -> httpx.Response:
+        """Ask for one prediction."""
+        body = {"inputs": inputs}
+        return httpx.post(f"{self.url}/v1/predict", json=body, headers=headers, timeout=60)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the operator would read."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return dict(httpx.get(self.ops + contract.STATE_PATH, headers=headers).json())
+
+    def ready(self) -> httpx.Response:
+        """Ask the readiness probe."""
+        return httpx.get(self.ops + contract.READY_PATH)
+
+    def set_key(self, key: str, model: str = "main") -> None:
+        """Replace the key's file as the kubelet does: by renaming."""
+        path = self.folder / "keys" / model / contract.KEY_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".new").write_text(key)
+        path.with_suffix(".new").rename(path)
+
+
+def document(
+    lm_url: str, program: dict[str, Any], *, model: dict[str, Any] | None = None, **serving: object
+) -> dict[str, Any]:
+    """Return an app that asks the LM at `lm_url`."""
+    described = {"name": "main", "model": "practice", "endpoint": lm_url, **(model or {})}
+    return {
+        "apiVersion": app.API_VERSION,
+        "kind": app.KIND,
+        "metadata": {"name": "tickets"},
+        "spec": {"program": program, "models": [described], "serving": serving},
+    }
+
+
+def command(folder: Path, described: dict[str, Any]) -> list[str]:
+    """Write the files of a worker and return the command that serves them on free ports."""
+    (folder / "app.json").write_text(json.dumps(described))
+    (folder / "token").write_text(TOKEN)
+    options = ["--host", "127.0.0.1", "--port", "0", "--ops-port", "0"]
+    files = ["--keys-dir", f"{folder}/keys", "--ops-token-file", f"{folder}/token"]
+    return [*COMMAND, "serve", f"{folder}/app.json", *options, *files]
+
+
+@contextmanager
+def running(
+    folder: Path, described: dict[str, Any], *, grace_seconds: float = 0.2, **environ: str
+) -> Iterator[Worker]:
+    """Run a worker until the end of the block, and end it if it is still there then."""
+    log = folder / "worker.log"
+    environment = {
+        **os.environ,
+        "DSPY_WORKER_DRAIN_GRACE_SECONDS": str(grace_seconds),
+        **environ,
+    }
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(
+            command(folder, described), stdout=sink, stderr=sink, env=environment
+        ) as process,
+    ):
+        try:
+            yield _worker(process, folder, log)
+        finally:
+            process.kill()
+            process.wait(STOP_SECONDS)
+
+
+def _worker(process: subprocess.Popen[bytes], folder: Path, log: Path) -> Worker:
+    while True:
+        for line in log.read_text().splitlines():
+            if '"event":"serving"' in line:
+                told = json.loads(line)
+                return Worker(
+                    url=f"http://127.0.0.1:{told['port']}",
+                    ops=f"http://127.0.0.1:{told['ops_port']}",
+                    folder=folder,
+                    process=process,
+                    log=log,
+                )
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        raise RuntimeError(f"the worker has ended: {log.read_text()}")
