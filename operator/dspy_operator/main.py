@@ -89,6 +89,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
 async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM, or until a part fails; return the exit code."""
     stop = asyncio.Event()
+    _take_signals(stop)
     connection = credentials.find(environ)
     machine = Machine(
         connection,
@@ -101,11 +102,15 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     tasks = machine.start(settings.workers)
     registry = dspyapps.registry(machine.store, connection, machine.open_kopf_session)
     edge_stop = asyncio.Event()
-    edge = asyncio.create_task(
-        dspyapps.watch(
+
+    async def watch_apps() -> None:
+        # kopf looks for the kinds once, at its start: one that came later would not be watched.
+        await machine.wait_for_apps()
+        await dspyapps.watch(
             registry, settings.namespaces, stop=edge_stop, started=lambda: _take_signals(stop)
         )
-    )
+
+    edge = asyncio.create_task(watch_apps())
     ended = asyncio.create_task(stop.wait())
     await asyncio.wait([edge, ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()
@@ -118,7 +123,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 def _take_signals(stop: asyncio.Event) -> None:
-    """Take SIGTERM and SIGINT back from kopf: running keys finish before kopf ends."""
+    """Take SIGTERM and SIGINT, also back from kopf: running keys finish before kopf ends."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -88,6 +88,11 @@ class Machine:
         ]
         return [asyncio.create_task(part) for part in parts]
 
+    async def wait_for_apps(self) -> None:
+        """Wait until the apps could be listed, so that their kind exists and we may read it."""
+        for each in self._apps:
+            await each.listed.wait()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()

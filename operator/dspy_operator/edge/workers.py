@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     Reports = Mapping[str, WorkerState]
 
-_UNREADY_SECONDS: Final = 3.0
+_ROUND_SECONDS: Final = 3.0
+_UNREADY_SECONDS: Final = 2.5
+"""Less than a round, so that an unready worker is asked in each."""
 _READY_SECONDS: Final = 30.0
 _TIMEOUT_SECONDS: Final = 2.0
 _TOGETHER: Final = 16
@@ -76,7 +78,7 @@ class Poller:
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             while True:
                 await self.round(session, time.monotonic())
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_ROUND_SECONDS)
 
     async def round(self, session: aiohttp.ClientSession, now: float) -> None:
         """Ask every worker that is due."""

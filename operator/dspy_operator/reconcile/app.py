@@ -79,7 +79,7 @@ class Reconciler:
         try:
             app = app_spec.parse(live, default_image=self._tools.default_image)
         except errors.SpecError as error:
-            await self._report(live, conditions.of_error(error), None, None)
+            await self._report(live, conditions.of_error(error), None, self._running(key))
             return None
         return await self._converge(live, app)
 
@@ -88,7 +88,7 @@ class Reconciler:
         try:
             children = await self._act(live, app, source)
         except (errors.RefusedError, errors.ForbiddenError, errors.NameTakenError) as error:
-            await self._report(live, conditions.of_error(error), app, None)
+            await self._report(live, conditions.of_error(error), app, self._running(key_of(live)))
             raise
         seen = self._observe(app, children, source)
         return await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
@@ -116,6 +116,11 @@ class Reconciler:
             pods=world.pods(app, pods, self._tools.reports),
             source_missing=app.source if source is None else None,
         )
+
+    def _running(self, key: Key) -> Rollout | None:
+        """Return the numbers of the pods that run on, whatever is wrong with the spec."""
+        deployment = self._tools.store.get("Deployment", key)
+        return None if deployment is None else world.rollout(deployment)
 
     async def _report(
         self, live: Manifest, verdict: Verdict, app: App | None, rollout: Rollout | None
