@@ -152,6 +152,14 @@ def cpu_seconds(pid: int) -> float:
     return sum(_ticks(one) for one in family(pid)) / TICKS
 
 
+def core_seconds(core: int) -> float:
+    """Return how long a core has been busy so far, whoever used it."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    fields = next(line for line in lines if line.startswith(f"cpu{core} ")).split()
+    user, nice, system, _idle, _waiting, *interrupts = map(int, fields[1:9])
+    return (user + nice + system + sum(interrupts)) / TICKS
+
+
 def _ticks(pid: int) -> int:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

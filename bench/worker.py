@@ -52,11 +52,20 @@ CASES = (Case(latency_ms=50, clients=64), Case(latency_ms=0, clients=32))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one server did under one load in one round."""
+    """What one server did under one load in one round.
+
+    Attributes:
+        load: What its clients saw.
+        cpu_ms: CPU time per completed request.
+        rest_mib: Memory before the load.
+        others: Share of the server's core that other processes used meanwhile: with more than a
+            few hundredths, requests per second say little, while CPU per request still holds.
+    """
 
     load: Load
     cpu_ms: float
     rest_mib: float
+    others: float
 
     @property
     def per_second(self) -> float:
@@ -108,10 +117,15 @@ def _measure(name: str, case: Case, lm_url: str) -> Figures:
     with _server(name, lm_url) as (pid, target):
         rest = machine.memory_mib(pid)
         machine.load(target, case.clients, WARM_SECONDS)
-        before = machine.cpu_seconds(pid)
+        own, core = machine.cpu_seconds(pid), machine.core_seconds(SERVER_CORE)
         load = machine.load(target, case.clients, LOAD_SECONDS)
-        used = machine.cpu_seconds(pid) - before
-    return Figures(load=load, cpu_ms=1000 * used / max(load.completed, 1), rest_mib=rest)
+        own, core = machine.cpu_seconds(pid) - own, machine.core_seconds(SERVER_CORE) - core
+    return Figures(
+        load=load,
+        cpu_ms=1000 * own / max(load.completed, 1),
+        rest_mib=rest,
+        others=max(core - own, 0.0) / load.seconds,
+    )
 
 
 @contextlib.contextmanager
@@ -180,8 +194,8 @@ def _where() -> str:
 
 def _table(rows: Mapping[str, list[Figures]]) -> str:
     lines = [
-        "| server | requests/s | CPU per request | p50 | p99 | failed | memory at rest |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| server | requests/s | CPU per request | p50 | p99 | failed | memory at rest | others |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, rounds in rows.items():
         p50 = statistics.median(one.load.p50_ms for one in rounds)
@@ -189,7 +203,8 @@ def _table(rows: Mapping[str, list[Figures]]) -> str:
         lines.append(
             f"| {name} | {_rate(rounds):,.0f} | {_cpu(rounds):.2f} ms | {p50:.0f} ms "
             f"| {p99:.0f} ms | {sum(one.load.failed for one in rounds)} "
-            f"| {_memory(rounds):.0f} MiB |"
+            f"| {_memory(rounds):.0f} MiB "
+            f"| {statistics.median(one.others for one in rounds):.0%} |"
         )
     return "\n".join(lines)
 
