@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,8 @@ import typer
 from dspy_worker import contract
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.serve.runtime import Folders
 
@@ -121,6 +124,7 @@ def _serve(document: AppDocument, folders: Folders, host: str, ports: tuple[int,
     from dspy_worker.serve import lifecycle, runtime
 
     logs.configure()
+    signal.signal(signal.SIGTERM, _end_while_loading)
     grace = os.environ.get(lifecycle.GRACE_VARIABLE)
     listen = lifecycle.Listen(
         public=lifecycle.bind(host, ports[0]),
@@ -130,6 +134,11 @@ def _serve(document: AppDocument, folders: Folders, host: str, ports: tuple[int,
     uvloop.run(lifecycle.serve(runtime.assemble(document, folders), listen))
     sys.stdout.flush()
     os._exit(0)  # threads of programs whose clients have left may still wait for the LM
+
+
+def _end_while_loading(number: int, _: FrameType | None) -> None:
+    """End at once: as process 1 of a container Python would ignore the signal."""
+    os._exit(128 + number)
 
 
 def _fail(message: str) -> None:

@@ -89,6 +89,7 @@ def test_other_randomness_is_another_id(one: int, other: int) -> None:
         ("two words", False),
         ("x" * 129, False),
         ("line\nbreak", False),
+        ("a/b", False),
         ('quote"', False),
     ],
 )

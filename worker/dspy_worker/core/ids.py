@@ -8,7 +8,7 @@ import uuid
 RANDOM_BITS = 74
 """Bits of randomness that `uuid7` takes."""
 
-_SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def uuid7(unix_ms: int, random: int) -> str:

@@ -38,9 +38,10 @@ def leave_word(message: str, path: Path = Path(contract.TERMINATION_LOG)) -> Non
     """Write why the start failed to where the kubelet reads it, if this is a pod."""
     if not path.exists():
         return
-    word = {"reason": REASON, "message": message[: MAX_TERMINATION_BYTES // 4]}
+    # A character may take six bytes as JSON.
+    word = {"reason": REASON, "message": message[: MAX_TERMINATION_BYTES // 6]}
     try:
-        path.write_text(json.dumps(word, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(word), encoding="utf-8")
     except OSError:
         return  # the log has it too
 
