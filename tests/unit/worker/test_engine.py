@@ -12,6 +12,7 @@ from dspy import lm15
 from dspy_worker.contract.app import Model
 from dspy_worker.edge import call as calls
 from dspy_worker.edge import engine, keys, transport
+from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.call import Call
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
@@ -56,7 +57,7 @@ def asking(
     *answers: object, key: FakeKey | None = None, **model: object
 ) -> tuple[engine.AsyncEngine, Client, Metrics]:
     metrics = Metrics("tickets")
-    link = engine.Link(
+    link = Link(
         model=replace(MODEL, **model),
         key=key or FakeKey("secret"),
         metrics=metrics,
@@ -316,9 +317,7 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 def test_the_pair_can_be_made_for_dspy(tmp_path: Path) -> None:
-    link = engine.Link(
-        model=MODEL, key=FakeKey("k"), metrics=Metrics("tickets"), connections=7, threads=7
-    )
+    link = Link(model=MODEL, key=FakeKey("k"), metrics=Metrics("tickets"), connections=7, threads=7)
 
     lm = engine.language_model(link)
 

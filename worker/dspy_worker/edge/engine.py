@@ -11,132 +11,24 @@ usual exceptions; a missing key leaves as `LMCredentialsMissing`.
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dspy
 from dspy import lm15
 
-from dspy_worker.core import backoff
-from dspy_worker.edge import call as calls
 from dspy_worker.edge import transport
-from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
+from dspy_worker.edge.attempts import Link, Tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dspy_worker.contract.app import Model
-    from dspy_worker.edge.keys import Key
-    from dspy_worker.edge.telemetry import Metrics
 
 PROVIDER = "openai-chat"
 PLACEHOLDER_KEY = "EMPTY"
 """What is sent to an endpoint without keys: lm15 insists on one, and would search for it."""
-TRANSIENT = (lm15.RateLimitError, lm15.TimeoutError, lm15.ServerError, lm15.TransportError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """How to reach one model.
-
-    Attributes:
-        model: The model of the document.
-        key: Where its key comes from.
-        metrics: Where calls are counted.
-        connections: Most connections of the event loop at the same time.
-        threads: Most connections of threads; a thread whose client has left keeps its own until
-            the LM has answered, so there are as many as threads and not as slots.
-    """
-
-    model: Model
-    key: Key
-    metrics: Metrics
-    connections: int
-    threads: int
-
-    def secret(self, *, now: bool = False) -> str | None:
-        """Return the key, or None for an endpoint without keys.
-
-        Raises:
-            LMCredentialsMissing: The model needs a key and there is none.
-        """
-        key = self.key.read(now=now)
-        if key is None and self.model.key_secret:
-            raise LMCredentialsMissing(
-                f"the key of model {self.model.name!r} is missing or empty", retry_after=5
-            )
-        return key
-
-
-class _Tries:
-    """The attempts of one call: counts them and decides after each failure."""
-
-    __slots__ = ("_attempt", "_call", "_link", "_rejected", "_since")
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._call = calls.current()
-        self._attempt = 0
-        self._rejected = False
-        self._since = 0.0
-
-    def begin(self) -> None:
-        """Note that an attempt starts.
-
-        Raises:
-            DeadlineExceeded: Nobody waits for the answer any more.
-        """
-        if not self._call.remaining():
-            raise DeadlineExceeded("the request's time was over before the LM could be asked")
-        self._since = time.monotonic()
-        self._call.began()
-
-    def end(self, outcome: str) -> None:
-        """Note that an attempt is over, whatever came of it."""
-        self._call.ended()
-        seconds = time.monotonic() - self._since
-        self._link.metrics.lm_attempt(self._link.model.name, outcome, seconds)
-
-    def succeeded(self, usage: lm15.Usage) -> None:
-        """Count what the answer cost."""
-        self._call.used(usage)
-        self._link.metrics.lm_tokens(
-            self._link.model.name, usage.input_tokens or 0, usage.output_tokens or 0
-        )
-
-    def pause(self, error: lm15.LM15Error, sent: str | None) -> float:
-        """Return the seconds to wait before the next attempt.
-
-        Args:
-            error: Why the last attempt failed.
-            sent: The key that was sent with it.
-
-        Raises:
-            LM15Error: The given error, when no further attempt is to be made.
-        """
-        if isinstance(error, lm15.AuthError) and self._key_changed(sent):
-            return 0.0
-        self._attempt += 1
-        hint = getattr(error, "retry_after", None)
-        wait = backoff.delay(self._attempt, jitter=random.random(), retry_after=hint)  # noqa: S311 - spreads load, guards nothing
-        if not isinstance(error, TRANSIENT) or not backoff.worth_it(
-            self._attempt,
-            self._link.model.max_retries,
-            wait=wait,
-            remaining=self._call.remaining(),
-        ):
-            raise error
-        self._link.metrics.lm_retry(self._link.model.name)
-        return wait
-
-    def _key_changed(self, sent: str | None) -> bool:
-        if self._rejected:
-            return False
-        self._rejected = True
-        return self._link.secret(now=True) != sent
 
 
 class _Client:
@@ -196,7 +88,7 @@ class Engine(_Base):
             LMCredentialsMissing: The model's key is missing.
             DeadlineExceeded: Nobody waits for the answer any more.
         """
-        tries, routed = _Tries(self._link), self._routed(request)
+        tries, routed = Tries(self._link), self._routed(request)
         while True:
             key = self._link.secret()
             try:
@@ -207,7 +99,7 @@ class Engine(_Base):
                 tries.succeeded(response.usage)
                 return response
 
-    def _attempt(self, tries: _Tries, key: str | None, request: lm15.Request) -> lm15.Response:
+    def _attempt(self, tries: Tries, key: str | None, request: lm15.Request) -> lm15.Response:
         tries.begin()
         outcome = "cancelled"
         try:
@@ -235,7 +127,7 @@ class AsyncEngine(_Base):
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer; raises what `Engine.complete` raises."""
-        tries, routed = _Tries(self._link), self._routed(request)
+        tries, routed = Tries(self._link), self._routed(request)
         while True:
             key = self._link.secret()
             try:
@@ -246,9 +138,7 @@ class AsyncEngine(_Base):
                 tries.succeeded(response.usage)
                 return response
 
-    async def _attempt(
-        self, tries: _Tries, key: str | None, request: lm15.Request
-    ) -> lm15.Response:
+    async def _attempt(self, tries: Tries, key: str | None, request: lm15.Request) -> lm15.Response:
         tries.begin()
         outcome = "cancelled"
         try:

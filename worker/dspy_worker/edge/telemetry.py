@@ -61,6 +61,10 @@ class Metrics:
         self._errors = Counter(
             ERRORS, "Failed requests and batch items by reason.", ["reason"], registry=registry
         )
+        self._init_lm(registry)
+        self._init_gauges(registry)
+
+    def _init_lm(self, registry: CollectorRegistry) -> None:
         self._tokens = Counter(
             TOKEN_USAGE,
             "Tokens that the language model counted.",
@@ -83,6 +87,8 @@ class Metrics:
         self._lm_reasks = Counter(
             LM_REASKS, "Prompts asked again, the answer was unusable.", registry=registry
         )
+
+    def _init_gauges(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge(IN_FLIGHT, "Predictions that hold a slot.", registry=registry)
         self.queue_depth = Gauge(
             QUEUE_DEPTH, "Predictions that wait for a slot.", registry=registry

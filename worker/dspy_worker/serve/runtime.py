@@ -12,6 +12,7 @@ import dspy
 
 from dspy_worker.core.limiter import Limits
 from dspy_worker.edge import adapter, engine, keys
+from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.errors import LoadError
 from dspy_worker.serve import app, ops, program
@@ -106,7 +107,7 @@ def version() -> str:
 
 def _language_model(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> dspy.LM:
     model = document.models[0]
-    link = engine.Link(
+    link = Link(
         model=model,
         key=found[model.name],
         metrics=metrics,

@@ -1,0 +1,125 @@
+"""The attempts of one call of a language model: when to try again, and what is counted."""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dspy import lm15
+
+from dspy_worker.core import backoff
+from dspy_worker.edge import call as calls
+from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
+
+if TYPE_CHECKING:
+    from dspy_worker.contract.app import Model
+    from dspy_worker.edge.keys import Key
+    from dspy_worker.edge.telemetry import Metrics
+
+TRANSIENT = (lm15.RateLimitError, lm15.TimeoutError, lm15.ServerError, lm15.TransportError)
+"""Failures that may pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How to reach one model.
+
+    Attributes:
+        model: The model of the document.
+        key: Where its key comes from.
+        metrics: Where calls are counted.
+        connections: Most connections of the event loop at the same time.
+        threads: Most connections of threads; a thread whose client has left keeps its own until
+            the LM has answered, so there are as many as threads and not as slots.
+    """
+
+    model: Model
+    key: Key
+    metrics: Metrics
+    connections: int
+    threads: int
+
+    def secret(self, *, now: bool = False) -> str | None:
+        """Return the key, or None for an endpoint without keys.
+
+        Raises:
+            LMCredentialsMissing: The model needs a key and there is none.
+        """
+        key = self.key.read(now=now)
+        if key is None and self.model.key_secret:
+            raise LMCredentialsMissing(
+                f"the key of model {self.model.name!r} is missing or empty", retry_after=5
+            )
+        return key
+
+
+class Tries:
+    """The attempts of one call: counts them and decides after each failure."""
+
+    __slots__ = ("_attempt", "_call", "_link", "_rejected", "_since")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._call = calls.current()
+        self._attempt = 0
+        self._rejected = False
+        self._since = 0.0
+
+    def begin(self) -> None:
+        """Note that an attempt starts.
+
+        Raises:
+            DeadlineExceeded: Nobody waits for the answer any more.
+        """
+        if not self._call.remaining():
+            raise DeadlineExceeded("the request's time was over before the LM could be asked")
+        self._since = time.monotonic()
+        self._call.began()
+
+    def end(self, outcome: str) -> None:
+        """Note that an attempt is over, whatever came of it."""
+        self._call.ended()
+        seconds = time.monotonic() - self._since
+        self._link.metrics.lm_attempt(self._link.model.name, outcome, seconds)
+
+    def succeeded(self, usage: lm15.Usage) -> None:
+        """Count what the answer cost."""
+        self._call.used(usage)
+        self._link.metrics.lm_tokens(
+            self._link.model.name, usage.input_tokens or 0, usage.output_tokens or 0
+        )
+
+    def pause(self, error: lm15.LM15Error, sent: str | None) -> float:
+        """Return the seconds to wait before the next attempt.
+
+        Args:
+            error: Why the last attempt failed.
+            sent: The key that was sent with it.
+
+        Raises:
+            LM15Error: The given error, when no further attempt is to be made.
+        """
+        if isinstance(error, lm15.AuthError) and self._key_changed(sent):
+            return 0.0
+        self._attempt += 1
+        hint = getattr(error, "retry_after", None)
+        wait = backoff.delay(self._attempt, jitter=random.random(), retry_after=hint)  # noqa: S311 - spreads load, guards nothing
+        if not isinstance(error, TRANSIENT) or not backoff.worth_it(
+            self._attempt,
+            self._link.model.max_retries,
+            wait=wait,
+            remaining=self._call.remaining(),
+        ):
+            raise error
+        self._link.metrics.lm_retry(self._link.model.name)
+        return wait
+
+    def _key_changed(self, sent: str | None) -> bool:
+        if self._rejected:
+            return False
+        self._rejected = True
+        return self._link.secret(now=True) != sent
