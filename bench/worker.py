@@ -188,7 +188,7 @@ def _where() -> str:
     return (
         f"Python {platform.python_version()}, {os.cpu_count()} cores; each server on one core. "
         f"Medians of {ROUNDS} interleaved rounds of {LOAD_SECONDS} s. Memory at rest is taken "
-        "after the first answer."
+        "after the first answer; others is the share of the core that other processes used."
     )
 
 
