@@ -75,8 +75,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         help="image of apps that name none",
     )
     parser.add_argument("--metrics-port", type=int, default=default("METRICS_PORT", "8080"))
-    parser.add_argument("--qps", type=float, default=default("QPS", "50"))
-    parser.add_argument("--burst", type=int, default=default("BURST", "100"))
+    parser.add_argument("--qps", type=float, default=default("QPS", "500"))
+    parser.add_argument("--burst", type=int, default=default("BURST", "1500"))
     parser.add_argument("--workers", type=int, default=default("WORKERS", "8"))
     parser.add_argument(
         "--log-format", choices=("json", "text"), default=default("LOG_FORMAT", "json")

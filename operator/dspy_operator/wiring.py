@@ -113,7 +113,7 @@ class Machine:
             store=self.store,
             sources=self._sources,
             reports=self._poller.reports,
-            children=Children(self._cluster, self.store, recorder, self.telemetry),
+            children=Children(self._cluster, self.store, self._sources, recorder, self.telemetry),
             recorder=recorder,
             telemetry=self.telemetry,
             default_image=worker_image,

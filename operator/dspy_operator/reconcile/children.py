@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from dspy_operator import errors
 from dspy_operator.core import manifest, match, names
-from dspy_operator.core.manifest import Ref, ref_of
+from dspy_operator.core.manifest import Ref, key_of, ref_of
 from dspy_operator.edge import projection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from dspy_operator.core.manifest import Manifest
     from dspy_operator.core.plan import Apply, Plan
     from dspy_operator.edge.kube import Cluster
     from dspy_operator.edge.recorder import Recorder
     from dspy_operator.edge.telemetry import Telemetry
+    from dspy_operator.reconcile.sources import Sources
     from dspy_operator.reconcile.store import Store
 
 _log = structlog.get_logger(__name__)
 
-_SILENT_KINDS: Final = frozenset({"ConfigMap", "ServiceAccount"})
-"""Kinds where an apply without force takes over a stranger's object without any conflict."""
+_SILENT_KINDS: Final = frozenset({"ServiceAccount"})
+"""Kinds beside ConfigMap where an apply without force takes over a stranger's object silently."""
+
+
+_POD_MAKERS: Final = frozenset({"Deployment"})
 
 
 class Children:
     """The writes of one app's plan, in order."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, recorder: Recorder, telemetry: Telemetry
+        self,
+        cluster: Cluster,
+        store: Store,
+        sources: Sources,
+        recorder: Recorder,
+        telemetry: Telemetry,
     ) -> None:
         """Write through `cluster` and keep the answers in `store`."""
         self._cluster = cluster
+        self._sources = sources
         self._store = store
         self._recorder = recorder
         self._telemetry = telemetry
@@ -53,16 +66,24 @@ class Children:
             OperatorError: A write failed; those before it stand.
         """
         applied: dict[Ref, Manifest] = {}
-        for step in plan.applies:
-            if self._is_stubborn(step):
-                continue
-            applied[ref_of(step.desired)] = await self._apply(app, step)
-            if step.repair or (step.live is None and established):
-                await self._announce(app, step)
+        for batch in _batches(plan.applies):
+            steps = [step for step in batch if not self._is_stubborn(step)]
+            writes = [self._perform(app, step, established=established) for step in steps]
+            answers = await asyncio.gather(*writes, return_exceptions=True)
+            for step, answer in zip(steps, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+                applied[ref_of(step.desired)] = answer
         for live in plan.deletes:
             await self._cluster.delete(live)
             self._store.drop(live["kind"], live)
         return applied
+
+    async def _perform(self, app: Manifest, step: Apply, *, established: bool) -> Manifest:
+        answer = await self._apply(app, step)
+        if step.repair or (step.live is None and established):
+            await self._announce(app, step)
+        return answer
 
     async def _apply(self, app: Manifest, step: Apply) -> Manifest:
         if step.live is None:
@@ -77,13 +98,19 @@ class Children:
 
     async def _create(self, app: Manifest, desired: Manifest) -> Manifest:
         """Apply without force, so that an object of somebody else is not taken over."""
-        if desired["kind"] in _SILENT_KINDS:
+        if self._may_be_taken(desired):
             await self._refuse_stranger(app, desired)
         try:
             return await self._cluster.apply(desired, manager=names.MANAGER, force=False)
         except errors.ConflictError:
             await self._refuse_stranger(app, desired)
             return await self._cluster.apply(desired, manager=names.MANAGER)
+
+    def _may_be_taken(self, desired: Manifest) -> bool:
+        """Tell whether a look is due: the watch of ConfigMaps spares most of them."""
+        if desired["kind"] == "ConfigMap":
+            return self._sources.knows(key_of(desired))
+        return desired["kind"] in _SILENT_KINDS
 
     async def _refuse_stranger(self, app: Manifest, desired: Manifest) -> None:
         ref = ref_of(desired)
@@ -117,6 +144,16 @@ class Children:
         note = f"{ref_of(step.desired)} {what}{by}; it is as desired again."
         _log.info("drift repaired", app=app["metadata"]["name"], note=note)
         await self._recorder.tell(app, "DriftRepaired", note)
+
+
+def _batches(steps: Sequence[Apply]) -> Iterator[list[Apply]]:
+    """Yield what pods need first, all at once, then what makes pods.
+
+    The writes of one batch wait for the API server together; one by one they would take as many
+    round trips as there are children.
+    """
+    yield [step for step in steps if step.desired["kind"] not in _POD_MAKERS]
+    yield [step for step in steps if step.desired["kind"] in _POD_MAKERS]
 
 
 def _stamp(desired: Manifest) -> str:
