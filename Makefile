@@ -14,6 +14,7 @@ demo: install ## From a bare machine to pods that answer; shows each step
 	@$(BIN)/python -m demo
 
 test: install check ## Everything: lint, types, contracts, unit, service and cluster tests
+	@$(BIN)/python -m devcluster binaries
 	@$(BIN)/pytest tests
 
 check: install ## Lint, types and import contracts, without running tests

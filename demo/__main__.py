@@ -146,9 +146,9 @@ def closing(kubeconfig: Path, kubectl: Path) -> tuple[str, ...]:
         f"  kubectl -n {NAMESPACE} describe dapp tickets",
         f"  kubectl -n {NAMESPACE} port-forward service/tickets 8000:80",
         "      then open http://localhost:8000/docs",
-        "  kubectl -n dspy-demo apply -f examples/tools/app.yaml   # an agent with a tool of your own",
-        "  kubectl explain dapp.spec --recursive                   # everything that can be set",
-        "  make cluster-down                                       # remove the cluster of this checkout",
+        "  kubectl -n dspy-demo apply -f examples/tools/app.yaml  # an agent with a tool",
+        "  kubectl explain dapp.spec --recursive  # everything that can be set",
+        "  make cluster-down  # remove the cluster",
     )
 
 

@@ -1,3 +1,3 @@
-"""Fixtures for all tests: clusters, see devcluster/pytest_plugin.py."""
+"""Fixtures for all tests: clusters (devcluster/pytest_plugin.py) and the practice LM."""
 
-pytest_plugins = ["devcluster.pytest_plugin"]
+pytest_plugins = ["devcluster.pytest_plugin", "tests.practice_fixture"]

@@ -61,6 +61,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option of the command l
     keys_dir: Annotated[Path | None, typer.Option(help="Holds MODEL/key for each model.")] = None,
     source_dir: _Source = None,
     ops_token_file: Annotated[Path | None, typer.Option(help="Token that /state asks for.")] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL=URL", help="Ask another endpoint.")
+    ] = None,
 ) -> None:
     """Serve APP until SIGTERM."""
     _prepare()
@@ -70,7 +73,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option of the command l
 
     folders = Folders(source=source_dir or app.parent, keys=keys_dir, ops_token=ops_token_file)
     try:
-        document = files.document(app)
+        document = files.with_endpoints(files.document(app), endpoint or ())
         _serve(document, folders, host, (document.serving.port if port is None else port, ops_port))
     except LoadError as error:
         files.leave_word(str(error))

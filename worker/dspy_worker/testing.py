@@ -1,7 +1,5 @@
 """Fakes for tests, ours and our users': a language model that answers from a script."""
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,3 +87,27 @@ def test_the_grace_leaves_half_of_the_drain_for_answers(text: str | None, expect
 def test_a_grace_that_is_no_number_is_refused() -> None:
     with pytest.raises(LoadError, match="DSPY_WORKER_DRAIN_GRACE_SECONDS must be a number"):
         lifecycle.grace_seconds(20, "soon")
+
+
+def test_an_endpoint_can_be_another_one_on_a_laptop(tmp_path: Path) -> None:
+    found = files.document(written(tmp_path, APP))
+
+    moved = files.with_endpoints(found, ["main=http://127.0.0.1:1/v1/"])
+
+    assert moved.models[0].endpoint == "http://127.0.0.1:1/v1"
+    assert moved.digest == found.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("http://127.0.0.1/v1", "must be MODEL=URL"),
+        ("main=127.0.0.1/v1", "must be MODEL=URL"),
+        ("judge=http://127.0.0.1/v1", "the app has no model 'judge', only ['main']"),
+    ],
+)
+def test_a_wrong_endpoint_says_what_would_be_right(tmp_path: Path, text: str, says: str) -> None:
+    found = files.document(written(tmp_path, APP))
+
+    with pytest.raises(LoadError, match=re.escape(says)):
+        files.with_endpoints(found, [text])

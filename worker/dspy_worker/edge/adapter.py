@@ -10,8 +10,6 @@ images and other types that DSPy expands itself) goes to the stock code.
 The classes keep the stock names because DSPy's streaming recognizes adapters by name.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import threading

@@ -1,7 +1,5 @@
 """The attempts of one call of a language model: when to try again, and what is counted."""
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import random

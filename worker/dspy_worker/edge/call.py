@@ -4,8 +4,6 @@ The request's handler opens a `Call`; the engines below DSPy find it in a contex
 DSPy carries along into tasks and threads.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import threading

@@ -6,8 +6,6 @@ own retries and caches stay off. Errors leave as those of `dspy.lm15`, so that p
 usual exceptions; a missing key leaves as `LMCredentialsMissing`.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import asyncio

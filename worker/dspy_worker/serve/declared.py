@@ -1,7 +1,5 @@
 """Builds a declared program: a signature, a module and demos as the document writes them."""
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import types

@@ -5,8 +5,6 @@ Texts of users' errors and of the LM's server stay out of answers: they may quot
 of internal hosts.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

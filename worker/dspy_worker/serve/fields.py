@@ -5,8 +5,6 @@ that predictor's fields, and a `forward` with named parameters names the inputs.
 be a guess, so it is refused with a sentence that says what to write.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import inspect

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from dspy_worker import contract
 from dspy_worker.contract import app
 from dspy_worker.errors import LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_TERMINATION_BYTES = 4000
 REASON = "ProgramFailed"
@@ -32,6 +37,31 @@ def document(path: Path) -> app.AppDocument:
         return app.load(_parse(path, text))
     except app.DocumentError as error:
         raise LoadError(f"{path}: {error}") from error
+
+
+def with_endpoints(found: app.AppDocument, overrides: Sequence[str]) -> app.AppDocument:
+    """Return the app with other endpoints, each written as MODEL=URL.
+
+    The digest stays that of the file: the program is the same, wherever its LM is.
+
+    Raises:
+        LoadError: An override is not of that form, or the app has no such model.
+    """
+    urls = dict(_override(found, text) for text in overrides)
+    models = tuple(replace(m, endpoint=urls.get(m.name, m.endpoint)) for m in found.models)
+    return replace(found, models=models)
+
+
+def _override(found: app.AppDocument, text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise LoadError(
+            f"--endpoint {text!r} must be MODEL=URL, e.g. main=http://127.0.0.1:8080/v1"
+        )
+    names = [model.name for model in found.models]
+    if name not in names:
+        raise LoadError(f"--endpoint {text!r}: the app has no model {name!r}, only {names}")
+    return name, url.rstrip("/")
 
 
 def leave_word(message: str, path: Path = Path(contract.TERMINATION_LOG)) -> None:

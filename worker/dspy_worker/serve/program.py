@@ -1,7 +1,5 @@
 """The loaded program: what to call with which fields, and how a call runs."""
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Puts one worker together: document, keys, language model, program, ports."""
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import importlib.metadata

@@ -3,8 +3,6 @@
 Whatever goes wrong becomes one sentence that names the file, the line and the user's own error.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import importlib
