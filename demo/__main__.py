@@ -25,8 +25,8 @@ QUESTIONS = (
     "Where is my parcel? It should have been delivered last week",
 )
 LETTER = (
-    "Good morning, invoice INV-3071 lists 129.90 for a monitor arm and a cable. Please correct it "
-    "today. Regards, Eva Stone, eva.stone@example.net"
+    "Good morning, invoice INV-3071 of 2026-05-02 lists 129.90 and is due on 2026-05-16. Please "
+    "correct it today. Regards, Eva Stone, eva.stone@example.net"
 )
 BROKEN: dict[str, Any] = {
     "apiVersion": "dspy-operator.io/v1alpha1",

@@ -69,12 +69,13 @@ def test_the_api_describes_itself(tickets: Apps) -> None:
 def test_a_typed_extractor_answers_a_nested_object(here: Apps) -> None:
     here.apply_file("examples/invoices/app.yaml")
     here.wait_ready("invoices")
-    letter = "Invoice INV-3071 lists 129.90 for a monitor arm. Regards, Eva Stone, eva@example.net"
+    letter = "Invoice INV-3071 of 2026-05-02 lists 129.90. Regards, Eva Stone, eva@example.net"
 
     invoice = here.ask("invoices", {"letter": letter})["prediction"]["invoice"]
 
     assert isinstance(invoice["amount"], float)
     assert invoice["number"] == "INV-3071"
+    assert invoice["dates"] == ["2026-05-02"]
     assert set(invoice["contact"]) == {"name", "email"}
     here.kubectl("delete", "dspyapp", "invoices")
 
