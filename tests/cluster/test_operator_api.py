@@ -274,7 +274,7 @@ def test_a_normal_start_writes_no_event(world: World) -> None:
          ["automountServiceAccountToken"]),
     ],
 )  # fmt: skip
-def test_an_edited_child_is_repaired_within_a_second(
+def test_an_edited_child_is_repaired(
     world: World, kind: str, name: str, patch: dict[str, Any], path: list[str]
 ) -> None:
     def value() -> object:

@@ -149,7 +149,7 @@ def test_a_client_that_leaves_frees_the_slot_of_a_thread(lm: PracticeLM, tmp_pat
     (tmp_path / "users_sync.py").write_text(SYNC)
     program = {"python": {"entrypoint": "users_sync:build"}}
     described = worker_process.document(lm.url, program, concurrency=1, threads=2)
-    lm.faults(kind="latency", ms=1500, match="slow")
+    lm.faults(kind="latency", ms=20_000, match="slow")
     with worker_process.running(tmp_path, described) as worker:
         with pytest.raises(httpx.TimeoutException):
             httpx.post(f"{worker.url}/v1/predict", json={"inputs": {"text": "slow"}}, timeout=0.3)
@@ -157,7 +157,7 @@ def test_a_client_that_leaves_frees_the_slot_of_a_thread(lm: PracticeLM, tmp_pat
         answered = worker.predict(text="zebra")
 
     assert answered.status_code == 200
-    assert time.monotonic() - began < 1.2, "the slot came before the thread had ended"
+    assert time.monotonic() - began < 20, "the slot came before the thread had ended"
 
 
 def test_react_uses_a_tool_of_the_user(lm: PracticeLM, tmp_path: Path) -> None:
