@@ -92,7 +92,7 @@ def build_command(go: str, name: str, into: Path) -> list[str]:
     program = PROGRAMS[name]
     if program.version:
         return [go, "install", "-ldflags", "-s -w", f"{program.package}@{program.version}"]
-    return [go, "build", "-ldflags", linker_flags(), "-o", str(into / name), program.package]
+    return [go, "build", "-v", "-ldflags", linker_flags(), "-o", str(into / name), program.package]
 
 
 def build_environment(into: Path) -> dict[str, str]:
