@@ -10,7 +10,7 @@ import pytest
 
 from dspy_worker.contract import app
 from dspy_worker.edge import adapter
-from dspy_worker.errors import InputsInvalid, MalformedBody
+from dspy_worker.errors import BodyTooLarge, InputsInvalid, MalformedBody
 from dspy_worker.serve import docs, info, openapi, program, schema
 from dspy_worker.testing import FakeLM
 
@@ -193,3 +193,20 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     assert "https://" not in page
     assert "<title>tickets</title>" in page
     assert docs.policy().startswith("default-src 'none'")
+
+
+def test_a_batch_is_not_read_beyond_its_limit(loaded: program.Program) -> None:
+    """A million complaints about a megabyte of empty objects would take a gigabyte of memory."""
+    body = b'{"inputs": [' + b",".join([b"{}"] * 20_000) + b"]}"
+
+    with pytest.raises(BodyTooLarge, match="at most 64 inputs"):
+        schema.parse(loaded.schema.batch, body)
+
+
+def test_a_flood_of_complaints_is_counted_and_not_spelled_out(loaded: program.Program) -> None:
+    flood = {**GOOD, "kinds": [1] * 5000}
+
+    with pytest.raises(InputsInvalid, match="in 5000 places") as caught:
+        schema.parse(loaded.schema.predict, openapi_json({"inputs": flood}))
+
+    assert caught.value.fields == ()

@@ -11,7 +11,7 @@ from starlette.routing import Route, Router
 
 from dspy_worker.core import deadline
 from dspy_worker.edge.call import Call
-from dspy_worker.errors import BodyTooLarge, LMCredentialsMissing, MethodNotAllowed, PathUnknown
+from dspy_worker.errors import LMCredentialsMissing, MethodNotAllowed, PathUnknown
 from dspy_worker.serve import docs, info, openapi, schema, wire
 from dspy_worker.serve.batch import Batch
 from dspy_worker.serve.front import Front
@@ -60,9 +60,6 @@ class Public:
         began, call = time.monotonic(), self._call(request)
         text = await wire.body(request, self.document.serving.max_request_bytes)
         items: Sequence[pydantic.BaseModel] = schema.parse(self.service.program.schema.batch, text)
-        most = self.document.serving.max_batch_size
-        if len(items) > most:
-            raise BodyTooLarge(f"A batch takes at most {most} inputs, got {len(items)}.")
         self._check_keys()
         batch = Batch(self.service, items, call.deadline)
         results = await wire.finish(

@@ -101,7 +101,7 @@ def _python(document: AppDocument) -> tuple[dspy.Module, Schema]:
     module = usercode.program(document.program.entrypoint or "")
     found = fields.of_module(module, reasoning=document.serving.include_reasoning)
     try:
-        return module, schema.build(found, {})
+        return module, schema.build(found, {}, max_batch=document.serving.max_batch_size)
     except Exception as error:
         raise LoadError(
             f"the fields of {type(module).__name__} cannot be described as JSON: {error}"
@@ -120,7 +120,8 @@ def _declared(document: AppDocument, pool: ThreadPoolExecutor) -> tuple[dspy.Mod
     tools = [_tool(reference, pool) for reference in program.module.tools]
     module = declared.module(program, asked, tools)
     found = _with_reasoning(fields.of_signature(asked), document.serving, program.module.type)
-    return module, schema.build(found, declared.request_types(program.signature, named))
+    wanted = declared.request_types(program.signature, named)
+    return module, schema.build(found, wanted, max_batch=document.serving.max_batch_size)
 
 
 def _with_reasoning(found: fields.Fields, serving: Serving, kind: str) -> fields.Fields:

@@ -10,7 +10,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from dspy_worker.core import problem
-from dspy_worker.errors import FieldError, InputsInvalid, MalformedBody
+from dspy_worker.errors import BodyTooLarge, FieldError, InputsInvalid, MalformedBody
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _REQUEST = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, title=None)
 _ANSWER = pydantic.ConfigDict(extra="ignore", allow_inf_nan=False)
 _MAX_ERRORS = 50
+_MAX_DETAILED = 1000
+"""With more complaints than this none is spelled out: each would take a kilobyte of memory."""
 _MESSAGES = {
     "extra_forbidden": "the program has no such field",
     "missing": "this field is required",
@@ -45,12 +47,14 @@ class Schema:
     batch: type[pydantic.BaseModel]
 
 
-def build(fields: Fields, request_types: Mapping[str, Any]) -> Schema:
+def build(fields: Fields, request_types: Mapping[str, Any], *, max_batch: int = 64) -> Schema:
     """Make the models of a program.
 
     Args:
         fields: The program's fields.
         request_types: Types that requests must have instead of the fields' own.
+        max_batch: Most inputs of a batch. The model knows it, so that reading stops there: a
+            megabyte of empty objects is more than a million complaints.
     """
     inputs = pydantic.create_model(
         "Inputs", __config__=_REQUEST, **_definitions(fields.inputs, request_types)
@@ -58,7 +62,9 @@ def build(fields: Fields, request_types: Mapping[str, Any]) -> Schema:
     outputs = pydantic.create_model(
         "Prediction", __config__=_ANSWER, **_definitions(fields.outputs, {})
     )
-    items: Any = Annotated[types.GenericAlias(list, inputs), pydantic.Field(min_length=1)]
+    items: Any = Annotated[
+        types.GenericAlias(list, inputs), pydantic.Field(min_length=1, max_length=max_batch)
+    ]
     return Schema(
         inputs=inputs,
         outputs=outputs,
@@ -72,16 +78,23 @@ def parse(model: type[pydantic.BaseModel], body: bytes) -> Any:  # noqa: ANN401 
 
     Raises:
         MalformedBody: The body is no JSON.
+        BodyTooLarge: It is a batch of too many inputs.
         InputsInvalid: The body is JSON, but does not fit; `fields` names each place.
     """
     try:
         request: Any = model.model_validate_json(body)
     except pydantic.ValidationError as error:
+        if error.error_count() > _MAX_DETAILED:
+            places = error.error_count()
+            raise InputsInvalid(f"The inputs do not fit the program in {places} places.") from None
         found = error.errors(include_url=False, include_input=False)
     else:
         return request.inputs
-    if found[0]["type"] == "json_invalid":
-        raise MalformedBody(_unreadable(body, found[0]))
+    first = found[0]
+    if first["type"] == "json_invalid":
+        raise MalformedBody(_unreadable(body, first))
+    if first["type"] == "too_long" and first["loc"] == ("inputs",):
+        raise BodyTooLarge(f"A batch takes at most {first['ctx']['max_length']} inputs.")
     raise invalid(found)
 
 
