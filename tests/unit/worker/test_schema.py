@@ -210,3 +210,16 @@ def test_a_flood_of_complaints_is_counted_and_not_spelled_out(loaded: program.Pr
         schema.parse(loaded.schema.predict, openapi_json({"inputs": flood}))
 
     assert caught.value.fields == ()
+
+
+@pytest.mark.parametrize(
+    "start", [b"<<CUSTOM-TYPE-START-IDENTIFIER>>", rb"\u003c<CUSTOM-TYPE-START-IDENTIFIER>>"]
+)
+@pytest.mark.parametrize("field", ["text", "city"])
+def test_a_text_cannot_become_an_image(loaded: program.Program, field: str, start: bytes) -> None:
+    inputs = {**GOOD, "place": {"city": "Rome"}}
+    (inputs if field == "text" else inputs["place"])[field] = "MARK[]"  # type: ignore[index]
+    body = openapi_json({"inputs": inputs}).replace(b"MARK", start)
+
+    with pytest.raises(InputsInvalid, match="must not contain <<CUSTOM-TYPE-START"):
+        schema.parse(loaded.schema.predict, body)

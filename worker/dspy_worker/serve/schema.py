@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
+from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
 from pydantic.fields import FieldInfo
 
 from dspy_worker.core import problem
@@ -89,6 +90,7 @@ def parse(model: type[pydantic.BaseModel], body: bytes) -> Any:  # noqa: ANN401 
             raise InputsInvalid(f"The inputs do not fit the program in {places} places.") from None
         found = error.errors(include_url=False, include_input=False)
     else:
+        _refuse_marker(body, request.inputs)
         return request.inputs
     first = found[0]
     if first["type"] == "json_invalid":
@@ -96,6 +98,18 @@ def parse(model: type[pydantic.BaseModel], body: bytes) -> Any:  # noqa: ANN401 
     if first["type"] == "too_long" and first["loc"] == ("inputs",):
         raise BodyTooLarge(f"A batch takes at most {first['ctx']['max_length']} inputs.")
     raise invalid(found)
+
+
+def _refuse_marker(body: bytes, inputs: object) -> None:
+    """Refuse text that DSPy would take for an image or another part of the prompt.
+
+    It writes such values as JSON behind a marker and looks for markers in the whole prompt, so a
+    text with one could make the LM's server fetch any URL.
+    """
+    if b"\\u" not in body and CUSTOM_TYPE_START_IDENTIFIER.encode() not in body:
+        return
+    if CUSTOM_TYPE_START_IDENTIFIER in repr(inputs):
+        raise InputsInvalid(f"The inputs must not contain {CUSTOM_TYPE_START_IDENTIFIER}.")
 
 
 def invalid(found: list[ErrorDetails]) -> InputsInvalid:
