@@ -257,6 +257,23 @@ async def test_a_program_without_aforward_runs_in_threads_with_our_lm(tmp_path: 
     assert len(names) == 12, "more than the 8 threads of dspy.asyncify at the same time"
 
 
+@pytest.mark.parametrize("base", ["Predict", "ChainOfThought"])
+async def test_a_forward_that_overrides_one_of_dspys_is_asked(tmp_path: Path, base: str) -> None:
+    """Its `aforward` is inherited and knows nothing of the override."""
+    loaded, _ = python(
+        tmp_path,
+        "import dspy\n"
+        f"class Loud(dspy.{base}):\n"
+        "    def forward(self, **inputs):\n"
+        "        return dspy.Prediction(label=super().forward(**inputs).label.upper())\n"
+        "def build():\n"
+        "    return Loud('text -> label')\n",
+        chat(reasoning="r", label="bug"),
+    )
+
+    assert await loaded.run({"text": "x"}) == {"label": "BUG"}
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [

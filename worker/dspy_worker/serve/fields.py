@@ -64,6 +64,19 @@ def of_module(module: dspy.Module, *, reasoning: bool) -> Fields:
     return Fields(inputs=_parameters(module) or fields.inputs, outputs=outputs)
 
 
+def entry(kind: type[dspy.Module]) -> str | None:
+    """Return the method that answers: "aforward" or "forward", or None if there is neither.
+
+    A class that overrides only `forward` of a DSPy module inherits an `aforward` that knows
+    nothing of it, so the nearest class that has one of them decides.
+    """
+    for one in kind.__mro__:
+        for name in ("aforward", "forward"):
+            if name in vars(one):
+                return name
+    return None
+
+
 def _declared(module: dspy.Module) -> type[dspy.Signature] | None:
     if isinstance(module, dspy.Predict):
         return None  # its signature may hold a reasoning that nobody asked for
@@ -81,9 +94,10 @@ def _declared(module: dspy.Module) -> type[dspy.Signature] | None:
 
 def _parameters(module: dspy.Module) -> dict[str, FieldInfo]:
     """Return the named parameters of a program's own `forward`, or nothing if it has none."""
-    forward = getattr(type(module), "aforward", None) or getattr(type(module), "forward", None)
-    if forward is None:
+    name = entry(type(module))
+    if name is None:
         return {}
+    forward = getattr(type(module), name)
     hints = typing.get_type_hints(forward)
     parameters = list(inspect.signature(forward).parameters.values())[1:]
     if any(p.kind in {p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY} for p in parameters):

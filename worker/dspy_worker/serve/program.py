@@ -33,6 +33,7 @@ class Program:
         schema: Models of its requests and answers.
         instructions: What it is for; may be empty.
         pool: Threads for a program without `aforward` and for plain tools.
+    is_async: Whether the program is awaited; else it runs in a thread.
         settings: What `dspy.context` gets for each call.
     """
 
@@ -41,12 +42,13 @@ class Program:
     schema: Schema
     instructions: str
     pool: ThreadPoolExecutor
+    is_async: bool
     settings: Mapping[str, Any]
 
     async def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's answer to one request, by field, unchecked."""
         with dspy.context(trace=[], **self.settings):
-            if hasattr(self.module, "aforward"):
+            if self.is_async:
                 answer = await self.module.acall(**inputs)
             else:
                 answer = await in_thread(self.pool, self.module, **inputs)
@@ -93,6 +95,7 @@ def load(
         schema=models,
         instructions=_instructions(document, module),
         pool=pool,
+        is_async=fields.entry(type(module)) == "aforward",
         settings={"lm": lm, "adapter": adapter},
     )
 
