@@ -2,14 +2,16 @@
 
 Objects are kept as JSON bytes: a dictionary of dictionaries takes nine times its JSON, and an
 object is read only when its app is looked at. A version older than the known one is ignored, so
-the answer to an apply is never overwritten by an event that was sent before it.
+the answer to an apply is never overwritten by an event that was sent before it. Deleted objects are
+remembered for a while: a list or an answer that was made before the deletion may come after it, and
+would otherwise bring back an object that no event will ever take away again.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from dspy_operator.edge.kube import Selection
 
 APP_KIND = "DSPyApp"
+_REMEMBERED_DELETIONS: Final = 4096
+"""More than go while one list is under way."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -47,6 +51,7 @@ class Store:
         self._kinds: dict[str, dict[Key, _Entry]] = defaultdict(dict)
         self._by_app: dict[Key, set[Ref]] = defaultdict(set)
         self._by_source: dict[Key, set[Key]] = defaultdict(set)
+        self._deleted: OrderedDict[str, int] = OrderedDict()
 
     def put(self, kind: str, live: Manifest) -> None:
         """Take an object, unless this version or a newer one is known."""
@@ -62,6 +67,8 @@ class Store:
         new = _entry(kind, live)
         if old is not None and old.uid == new.uid and old.version >= new.version:
             return False
+        if self._deleted.get(new.uid, -1) >= new.version:
+            return False
         if old is not None:
             self._remove(kind, key)
         self._add(kind, key, new)
@@ -70,6 +77,7 @@ class Store:
     def drop(self, kind: str, live: Manifest) -> None:
         """Forget a deleted object; one that took its name since stays."""
         key = key_of(live)
+        self._remember_deletion(live["metadata"])
         known = self._kinds[kind].get(key)
         if known is not None and known.uid == live["metadata"]["uid"]:
             self._remove(kind, key)
@@ -130,6 +138,12 @@ class Store:
             _discard(self._by_app, entry.app, Ref(kind, key.namespace, key.name))
         if entry.source is not None:
             _discard(self._by_source, entry.source, key)
+
+    def _remember_deletion(self, metadata: Manifest) -> None:
+        """Keep the version too: an object that only lost its label may get it back."""
+        self._deleted[metadata["uid"]] = int(metadata["resourceVersion"])
+        while len(self._deleted) > _REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
 
     def _tell(self, entry: _Entry) -> None:
         if entry.app is not None:

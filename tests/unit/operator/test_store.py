@@ -67,6 +67,40 @@ def test_the_late_deletion_of_a_predecessor_is_ignored() -> None:
     assert told == [APP, APP]
 
 
+def test_a_list_that_was_made_before_a_deletion_does_not_bring_the_object_back() -> None:
+    made, _ = store()
+    made.put("Service", live(version=5))
+    made.drop("Service", live(version=6))
+    made.put("Service", live(version=5))
+
+    assert not made.learn("Service", live(version=4)), "nor does the late answer to an apply"
+    assert made.get("Service", APP) is None
+
+
+def test_a_deletion_is_remembered_of_an_object_that_nobody_had_seen() -> None:
+    made, _ = store()
+    made.drop("DSPyApp", live(version=6))
+    made.put("DSPyApp", live(version=5))
+
+    assert made.apps() == []
+
+
+def test_an_object_that_gets_its_label_back_is_taken_again() -> None:
+    made, _ = store()
+    made.drop("Service", live(version=6))
+    made.put("Service", live(version=7))
+
+    assert made.get("Service", APP) is not None
+
+
+def test_remembered_deletions_are_bounded() -> None:
+    made, _ = store()
+    for number in range(5000):
+        made.drop("Pod", live(uid=f"u{number}"))
+
+    assert len(made._deleted) == 4096
+
+
 def test_a_list_heals_deletions_that_nobody_told() -> None:
     made, told = store()
     for name in ("a", "b", "c"):
