@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from dataclasses import dataclass
@@ -66,7 +67,12 @@ class Service:
             answer = await self.program.run(values)
         except WorkerError:
             raise
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise ProgramRaised("The program was cancelled from inside.") from error
+        except (Exception, SystemExit) as error:
+            # An exit that nobody catches would end the worker and the requests of others with it.
             raise failures.explain(error) from error
         finally:
             calls.CURRENT.reset(token)
@@ -77,7 +83,7 @@ class Service:
         try:
             checked = self.program.schema.outputs.model_validate(answer)
             return checked.model_dump(mode="json", warnings=False)
-        except (pydantic.ValidationError, pydantic.PydanticSchemaGenerationError) as error:
+        except Exception as error:  # users' types validate and serialize with users' code
             raise self._unfit(error) from error
 
     def _unfit(self, error: Exception) -> WorkerError:
@@ -88,6 +94,12 @@ class Service:
         if self.program.kind in {"Predict", "ChainOfThought", "ReAct"}:
             return LMAnswerUnusable(f"The language model's answer does not fit: {which}.")
         return ProgramRaised(f"The program's answer lacks or has a wrong value for: {which}.")
+
+
+def _is_cancelled() -> bool:
+    """Return whether this task is to end, and not only something that the program awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def new_id() -> str:

@@ -104,11 +104,14 @@ def problem_answer(error: WorkerError, request_id: str = "") -> Response:
 
 
 def dump(document: Any) -> bytes:  # noqa: ANN401 - JSON
-    """Return JSON; integers beyond 64 bits take the slow path."""
+    """Return JSON; what orjson does not take goes the slow way.
+
+    That is an integer beyond 64 bits, and half of a surrogate pair, which no UTF-8 can hold.
+    """
     try:
         return orjson.dumps(document)
     except TypeError:
-        return json.dumps(document, ensure_ascii=False, default=str).encode()
+        return json.dumps(document, ensure_ascii=False, default=str).encode(errors="replace")
 
 
 def _check_media_type(content_type: str) -> None:
