@@ -10,6 +10,7 @@ from dspy_worker.edge import adapter
 from dspy_worker.errors import (
     LMAnswerUnusable,
     LMCredentialsMissing,
+    LMError,
     LMRejected,
     LMUnavailable,
     ProgramRaised,
@@ -42,6 +43,7 @@ async def failure(answer: Exception | str) -> Exception:
         (lm15.TimeoutError("late"), LMUnavailable, "did not answer in time"),
         (lm15.TransportError("http://internal:1"), LMUnavailable, "cannot be reached"),
         (LMCredentialsMissing("the key is missing"), LMCredentialsMissing, "the key is missing"),
+        (AttributeError("'NoneType': garbage"), LMError, "sent an answer that cannot be read"),
     ],
 )  # fmt: skip
 async def test_each_failure_has_its_kind_and_sentence(
@@ -72,6 +74,13 @@ def test_what_a_program_wraps_is_still_found() -> None:
     wrapped.__cause__ = LMCredentialsMissing("the key is missing")
 
     assert type(failures.explain(wrapped)) is LMCredentialsMissing
+
+
+def test_the_first_error_of_a_group_is_told() -> None:
+    """Programs ask side by side in an `asyncio.TaskGroup`."""
+    group = ExceptionGroup("my program", [dspy.LMServerError("x", status=500), ValueError()])
+
+    assert type(failures.explain(group)) is LMUnavailable
 
 
 def test_the_log_has_places_and_no_texts() -> None:

@@ -50,6 +50,8 @@ def explain(error: BaseException) -> WorkerError:
             return _unusable(cause)
         if isinstance(cause, dspy_errors.LMError) and (known := _lm_error(cause)):
             return known
+    if any(isinstance(cause, dspy_errors.LMUnexpectedError) for cause in chain(error)):
+        return LMError("The language model's server sent an answer that cannot be read.")
     where = usercode.location(error)
     return ProgramRaised(
         f"The program raised {type(error).__name__}{' in ' + where if where else ''}."
@@ -76,15 +78,19 @@ def _lm_error(error: dspy.LMError) -> LMError | None:
                 f"The language model's server {what}{status}.", retry_after=retry_after
             )
     if isinstance(error, dspy_errors.LMUnexpectedError):
-        return None  # its cause tells more
+        return None  # its cause may tell more
     return LMError(f"The language model could not be asked: {type(error).__name__}{status}.")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, the first cause last."""
+    """Yield an error and what caused it, the first cause last.
+
+    A group, as `asyncio.TaskGroup` raises it, counts as its first error.
+    """
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause
-        cause = cause.__cause__ or cause.__context__
+        inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
+        cause = inner or cause.__cause__ or cause.__context__
