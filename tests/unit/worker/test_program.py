@@ -327,6 +327,20 @@ async def test_a_forward_that_overrides_one_of_dspys_is_asked(tmp_path: Path, ba
             r"Two has 2 predictors, so its fields cannot be told; give its class an attribute",
             id="unknown fields",
         ),
+        pytest.param(
+            "from __future__ import annotations\n" + SYNC.replace("text: str", "text: Unknown"),
+            r"the fields of Sync cannot be described as JSON: name 'Unknown' is not defined",
+            id="a type that is not there",
+        ),
+        pytest.param(
+            "class Odd:\n"
+            "    def __get_pydantic_core_schema__(source, handler):\n"
+            "        from pydantic_core import core_schema\n"
+            "        return core_schema.no_info_plain_validator_function(lambda value: value)\n"
+            + SYNC.replace("text: str", "text: Odd"),
+            r"the fields of Sync cannot be described as JSON: Cannot generate a JsonSchema",
+            id="a type without a schema",
+        ),
     ],
 )
 def test_one_sentence_says_what_is_wrong(tmp_path: Path, code: str, message: str) -> None:

@@ -102,13 +102,19 @@ def load(
 
 def _python(document: AppDocument) -> tuple[dspy.Module, Schema]:
     module = usercode.program(document.program.entrypoint or "")
-    found = fields.of_module(module, reasoning=document.serving.include_reasoning)
     try:
-        return module, schema.build(found, {}, max_batch=document.serving.max_batch_size)
+        found = fields.of_module(module, reasoning=document.serving.include_reasoning)
+        models = schema.build(found, {}, max_batch=document.serving.max_batch_size)
+        models.inputs.model_json_schema()
+        models.outputs.model_json_schema(mode="serialization")
+    except LoadError:
+        raise
     except Exception as error:
+        why = str(error).partition("\n")[0]
         raise LoadError(
-            f"the fields of {type(module).__name__} cannot be described as JSON: {error}"
+            f"the fields of {type(module).__name__} cannot be described as JSON: {why}"
         ) from error
+    return module, models
 
 
 def _declared(document: AppDocument, pool: ThreadPoolExecutor) -> tuple[dspy.Module, Schema]:
