@@ -140,7 +140,10 @@ class Reconciler:
     async def _write(self, live: Manifest, new: Manifest) -> None:
         answer = await self._tools.cluster.apply_status(live, new)
         self._outdated.pop(key_of(live), None)
-        self._tools.store.learn(APP_KIND, projection.trim(answer))
+        # An answer may bring a spec that we have not looked at; the event of it is then no news.
+        is_ours = answer["metadata"]["generation"] == live["metadata"]["generation"]
+        take = self._tools.store.learn if is_ours else self._tools.store.put
+        take(APP_KIND, projection.trim(answer))
 
     def _outdated_seconds(self, live: Manifest, new: Manifest) -> float:
         """Return for how long the written numbers have been wrong."""

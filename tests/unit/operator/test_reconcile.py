@@ -1,0 +1,161 @@
+"""Gather, decide, act for one app, against a cluster in memory."""
+
+import copy
+
+import pytest
+
+from dspy_operator import errors
+from dspy_operator.core.manifest import Manifest
+from dspy_operator.reconcile.store import APP_KIND
+from tests.unit.operator.fakes import APP, World, app, ref
+
+PYTHON = {"python": {"entrypoint": "shop:build"}, "source": {"configMapRef": {"name": "shop"}}}
+FIRST = [
+    "apply ServiceAccount",
+    "apply ConfigMap",
+    "apply ConfigMap",
+    "apply Service",
+    "apply Deployment",
+    "status DSPyApp",
+]
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.user_applies(app())
+    return made
+
+
+def shop() -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "shop", "namespace": "team"},
+        "data": {"shop.py": "one = 1"},
+    }
+
+
+async def test_an_app_gets_its_children_and_a_status_and_then_nothing_more(world: World) -> None:
+    await world.reconcile(APP)
+    assert world.cluster.writes() == FIRST
+    assert world.condition()["reason"] == "PodsStarting"
+
+    world.watch()
+    await world.reconcile(APP)
+    assert world.cluster.writes() == []
+    assert world.recorder.events == []
+
+
+async def test_a_deleted_child_comes_back_and_is_told(world: World) -> None:
+    await world.reconcile(APP)
+    world.cluster.writes()
+    world.somebody_deletes(ref("Service"))
+    await world.reconcile(APP)
+
+    assert world.cluster.writes() == ["apply Service"]
+    assert world.recorder.events == [
+        ("DriftRepaired", "Service qa had been deleted; it is as desired again.")
+    ]
+
+
+async def test_an_app_that_is_gone_or_going_is_left_alone(world: World) -> None:
+    live = world.cluster.objects[ref(APP_KIND)]
+    live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.user_applies(live)
+    assert await world.reconcile(APP) is None
+
+    world.somebody_deletes(ref(APP_KIND))
+    assert await world.reconcile(APP) is None
+    assert world.cluster.calls == []
+
+
+async def test_pausing_is_said_once_and_nothing_else_is_written(world: World) -> None:
+    await world.reconcile(APP)
+    world.user_applies(app(paused=True))
+    world.cluster.writes()
+    world.somebody_deletes(ref("Service"))
+    await world.reconcile(APP)
+    await world.reconcile(APP)
+
+    assert world.cluster.writes() == ["status DSPyApp"]
+    assert world.condition("Paused")["status"] == "True"
+    assert world.condition()["reason"] == "PodsStarting"
+
+
+async def test_a_spec_that_cannot_be_read_touches_no_child(world: World) -> None:
+    await world.reconcile(APP)
+    world.cluster.writes()
+    world.user_applies(app(program={}))
+    await world.reconcile(APP)
+
+    assert world.cluster.writes() == ["status DSPyApp"]
+    assert world.condition("Stalled")["reason"] == "InvalidSpec"
+
+
+@pytest.mark.parametrize(
+    "error", [errors.ForbiddenError("exceeded quota"), errors.RefusedError("invalid")]
+)
+async def test_a_refused_child_is_a_condition_and_an_event_and_is_tried_again(
+    world: World, error: errors.ClusterError
+) -> None:
+    world.cluster.fail["apply", ref("Deployment")] = error
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            await world.reconcile(APP)
+
+    assert world.cluster.writes().count("status DSPyApp") == 1
+    assert world.condition()["reason"] == error.reason
+    assert world.recorder.events == [(error.reason, str(error))]
+
+
+async def test_an_outage_leaves_the_status_as_it_was(world: World) -> None:
+    world.cluster.fail["apply", ref("Service")] = errors.UnavailableError("away")
+    with pytest.raises(errors.UnavailableError):
+        await world.reconcile(APP)
+
+    assert "status DSPyApp" not in world.cluster.writes()
+
+
+async def test_a_source_that_comes_wakes_its_app_which_then_gets_pods(world: World) -> None:
+    world.user_applies(app(program=PYTHON))
+    await world.reconcile(APP)
+    assert world.condition()["reason"] == "SourceMissing"
+    assert ref("Deployment") not in world.cluster.objects
+
+    world.woken.clear()
+    world.cluster.hold(shop())
+    world.watch()
+    assert APP in world.woken
+    await world.reconcile(APP)
+    assert ref("Deployment") in world.cluster.objects
+
+
+async def test_a_stranger_with_a_childs_name_is_a_condition(world: World) -> None:
+    stranger = {"apiVersion": "v1", "kind": "ServiceAccount"}
+    stranger |= {"metadata": {"name": "qa", "namespace": "team"}}
+    before = copy.deepcopy(world.cluster.hold(stranger))
+    with pytest.raises(errors.NameTakenError):
+        await world.reconcile(APP)
+
+    assert world.condition()["reason"] == "NameTaken"
+    assert world.cluster.objects[ref("ServiceAccount")] == before
+
+
+async def test_a_spec_that_comes_with_the_answer_to_a_status_write_is_looked_at(
+    world: World,
+) -> None:
+    at = ref(APP_KIND)
+    seen = world.store.get(APP_KIND, APP)
+    changed = app(image="worker:2")
+    changed["metadata"]["generation"] = 2
+    event = world.cluster.hold({**world.cluster.objects[at], **changed})
+    world.woken.clear()
+
+    assert seen is not None
+    await world.reconcile(APP)
+    assert APP in world.woken, "the answer was the first to bring the new spec"
+    world.store.put(APP_KIND, event)
+    await world.reconcile(APP)
+    pod = world.cluster.objects[ref("Deployment")]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "worker:2"
