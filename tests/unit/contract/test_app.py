@@ -103,6 +103,20 @@ def test_the_output_name_reasoning_is_taken_by_chain_of_thought() -> None:
         app.load(document)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("Predict", "config"), ("Predict", "demos"), ("ChainOfThought", "reasoning")],
+)
+def test_an_input_that_dspy_would_take_for_an_argument_is_refused(kind: str, name: str) -> None:
+    """DSPy's modules get their inputs and arguments of their own as one set of keywords."""
+    document = changed("spec.program.module", {"type": kind})
+    document["spec"]["program"]["signature"]["inputs"][0]["name"] = name
+    document["spec"]["program"]["demos"] = []
+
+    with pytest.raises(app.DocumentError, match=f"the input name '{name}' is taken by DSPy"):
+        app.load(document)
+
+
 @pytest.mark.parametrize("nothing", [None, [], "text", 7])
 def test_a_document_that_is_no_object_is_refused(nothing: object) -> None:
     with pytest.raises(app.DocumentError, match="the document: expected an object"):

@@ -37,6 +37,17 @@ SERVING_FIELDS = (
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
 AdapterType: TypeAlias = Literal["Chat", "JSON"]
 
+_TAKEN = {
+    "Predict": frozenset(
+        {"self", "instance", "config", "demos", "signature", "lm", "new_signature", "completions"}
+    ),
+    "ChainOfThought": frozenset({"reasoning"}),
+    "ReAct": frozenset(
+        {"reasoning", "trajectory", "max_iters", "next_thought", "next_tool_name", "next_tool_args"}
+    ),
+}
+"""Input names that DSPy's modules keep for their own arguments; those of Predict hold for all."""
+
 __all__ = ["AppDocument", "DocumentError", "load", "worker_document"]
 
 
@@ -225,6 +236,7 @@ def _program(node: reader.Node) -> Program:
     signature = _signature(declared) if declared else None
     if signature:
         _check_reasoning(node, signature, module)
+        _check_inputs(node, signature, module)
     return Program(
         signature=signature,
         module=module,
@@ -239,6 +251,13 @@ def _check_reasoning(node: reader.Node, signature: Signature, module: Module) ->
     taken = module.type != "Predict" and any(f.name == "reasoning" for f in signature.outputs)
     if taken:
         raise node.error(f"the output name 'reasoning' is taken by module type {module.type}")
+
+
+def _check_inputs(node: reader.Node, signature: Signature, module: Module) -> None:
+    taken = _TAKEN["Predict"] | _TAKEN[module.type]
+    for field in signature.inputs:
+        if field.name in taken:
+            raise node.error(f"the input name {field.name!r} is taken by DSPy")
 
 
 def _module(node: reader.Node) -> Module:
