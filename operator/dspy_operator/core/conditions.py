@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
 CREDENTIALS, PAUSED = "LMCredentialsReady", "Paused"
+SOURCE_MISSING = "SourceMissing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ def _previous(count: int) -> str:
 
 def _source_missing(world: World) -> Trouble:
     found = Trouble(
-        reason="SourceMissing",
+        reason=SOURCE_MISSING,
         message=f"ConfigMap {world.source_missing} with the program's Python files does not exist.",
     )
     running = sum(pod.ready for pod in world.pods)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from dspy_operator import errors
 from dspy_operator.core import conditions
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ COUNT_SECONDS: Final = 10.0
 """How long a status may show old numbers while pods come and go."""
 
 _COUNTS = ("replicas", "readyReplicas", "updatedReplicas")
+_UNFINISHED = frozenset(
+    {
+        conditions.SOURCE_MISSING,
+        errors.ForbiddenError.reason,
+        errors.RefusedError.reason,
+        errors.NameTakenError.reason,
+    }
+)
+"""Reasons beside which children may be missing that have never been there."""
 _WORDS = {True: "True", False: "False", None: "Unknown"}
 
 
@@ -95,6 +105,11 @@ def reason(live: Manifest) -> str:
         if name in shown:
             return str(shown[name]["reason"])
     return ""
+
+
+def is_established(live: Manifest) -> bool:
+    """Return whether all children were there at the last look, so that a missing one is drift."""
+    return "configDigest" in live.get("status", {}) and reason(live) not in _UNFINISHED
 
 
 def is_ready(live: Manifest) -> bool:

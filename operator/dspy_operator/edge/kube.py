@@ -30,6 +30,7 @@ _PAGE: Final = 250
 _ATTEMPTS: Final = 4
 _LONGEST_RETRY_AFTER: Final = 30.0
 _FIRST_FAILURE: Final = 400
+_NOT_FOUND: Final = 404
 _METADATA: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 
@@ -292,4 +293,6 @@ def _error(status: int, answer: bytes, retry_after: float | None) -> errors.Clus
         message = orjson.loads(answer)["message"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message = answer[:200].decode(errors="replace") or f"HTTP {status}"
+        if status == _NOT_FOUND:  # the path is not served, which says nothing about an object
+            return errors.UnavailableError(message.strip(), status=status)
     return error_of(status, message, retry_after)

@@ -102,8 +102,9 @@ class Reconciler:
         owned = self._tools.store.owned(Key(app.namespace, app.name))
         desired = render.children(app, token=_token(app, owned), source_digest=source)
         steps = plan.plan(desired, owned, keep=render.refs(app), uid=app.uid)
-        established = "configDigest" in live.get("status", {})
-        applied = await self._tools.children.perform(live, steps, established=established)
+        applied = await self._tools.children.perform(
+            live, steps, established=status.is_established(live)
+        )
         return {**owned, **applied}
 
     def _observe(
@@ -138,7 +139,13 @@ class Reconciler:
         return change.look_again_after
 
     async def _write(self, live: Manifest, new: Manifest) -> None:
-        answer = await self._tools.cluster.apply_status(live, new)
+        try:
+            answer = await self._tools.cluster.apply_status(live, new)
+        except errors.NotFoundError:
+            # An event stream lost its deletion. The garbage collector would go on deleting what we
+            # go on making.
+            self._tools.store.forget(APP_KIND, key_of(live))
+            return
         self._outdated.pop(key_of(live), None)
         # An answer may bring a spec that we have not looked at; the event of it is then no news.
         is_ours = answer["metadata"]["generation"] == live["metadata"]["generation"]

@@ -83,6 +83,13 @@ class Store:
             self._remove(kind, key)
             self._tell(known)
 
+    def forget(self, kind: str, key: Key) -> None:
+        """Forget an object that seems to be gone; should it be there, the next list brings it."""
+        known = self._kinds[kind].get(key)
+        if known is not None:
+            self._remove(kind, key)
+            self._tell(known)
+
     def retain(self, selection: Selection, seen: frozenset[Key], version: str) -> None:
         """Forget what a complete list did not show and what is not younger than the list."""
         gone = [

@@ -124,6 +124,15 @@ async def test_what_is_not_there_is_none(cluster: kube.Cluster, server: Server) 
     assert await cluster.get(Ref("DSPyApp", "team", "qa")) is None
 
 
+async def test_a_path_that_is_not_served_says_nothing_about_an_object(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    server.answers = [web.Response(text="404 page not found\n", status=404)]
+
+    with pytest.raises(errors.UnavailableError, match="page not found"):
+        await cluster.get(Ref("DSPyApp", "team", "qa"))
+
+
 async def test_a_list_is_read_page_by_page(cluster: kube.Cluster, server: Server) -> None:
     first = {"metadata": {"resourceVersion": "5", "continue": "more"}, "items": [{"a": 1}]}
     last = {"metadata": {"resourceVersion": "5"}, "items": [{"a": 2}]}

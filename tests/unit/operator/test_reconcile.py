@@ -159,3 +159,26 @@ async def test_a_spec_that_comes_with_the_answer_to_a_status_write_is_looked_at(
     await world.reconcile(APP)
     pod = world.cluster.objects[ref("Deployment")]["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "worker:2"
+
+
+async def test_an_app_whose_deletion_nobody_told_is_forgotten(world: World) -> None:
+    world.somebody_deletes(ref(APP_KIND), seen=False)
+    await world.reconcile(APP)
+
+    assert world.store.apps() == []
+    assert world.woken[-1] == APP, "one more look drops its metric"
+
+
+async def test_children_that_were_never_there_are_not_called_deleted(world: World) -> None:
+    world.user_applies(app(program=PYTHON))
+    world.cluster.fail["apply", ref("Service")] = errors.ForbiddenError("exceeded quota")
+    with pytest.raises(errors.ForbiddenError):
+        await world.reconcile(APP)
+    world.cluster.fail.clear()
+    await world.reconcile(APP)
+    world.cluster.hold(shop())
+    world.watch()
+    await world.reconcile(APP)
+
+    assert ref("Deployment") in world.cluster.objects
+    assert [reason for reason, _ in world.recorder.events] == ["Forbidden", "SourceMissing"]
