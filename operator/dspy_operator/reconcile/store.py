@@ -54,9 +54,17 @@ class Store:
         self._deleted: OrderedDict[str, int] = OrderedDict()
 
     def put(self, kind: str, live: Manifest) -> None:
-        """Take an object, unless this version or a newer one is known."""
+        """Take an object, unless this version or a newer one is known.
+
+        A child whose label was changed concerns two apps: the one that has lost it, and the other.
+        """
+        key = key_of(live)
+        old = self._kinds[kind].get(key)
         if self.learn(kind, live):
-            self._tell(self._kinds[kind][key_of(live)])
+            new = self._kinds[kind][key]
+            if old is not None and old.app != new.app:
+                self._tell(old)
+            self._tell(new)
 
     def learn(self, kind: str, live: Manifest) -> bool:
         """Take an object without telling anybody; return whether it was news.

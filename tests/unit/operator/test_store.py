@@ -38,6 +38,17 @@ def test_the_same_version_again_is_no_news() -> None:
     assert made.get("Service", APP) == live(version=2)
 
 
+def test_a_child_that_changes_its_label_concerns_both_apps() -> None:
+    made, told = store()
+    made.put("Service", live(version=1))
+    relabelled = live(version=2)
+    relabelled["metadata"]["labels"] = {"dspy-operator.io/app": "other"}
+    made.put("Service", relabelled)
+    made.put("Service", live(version=3, metadata={**live(version=3)["metadata"], "labels": {}}))
+
+    assert told == [APP, APP, Key("team", "other"), Key("team", "other")]
+
+
 def test_what_an_apply_returned_is_learned_in_silence() -> None:
     made, told = store()
 
