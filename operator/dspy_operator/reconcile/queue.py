@@ -25,6 +25,8 @@ _log = structlog.get_logger(__name__)
 
 _UNEXPECTED_AFTER: Final = 0.5
 _UNEXPECTED_LIMIT: Final = 300.0
+_NEWS_AFTER: Final = 0.5
+"""Longest wait in seconds of a key that failed where there was news during its run."""
 
 
 class Schedule:
@@ -66,6 +68,9 @@ class Schedule:
     def fail(self, key: Key, now: float, *, first: float, limit: float) -> float:
         """End a run that failed and return the seconds to the next one.
 
+        News that came during the run may be the remedy, and the run may have missed them; they
+        shorten the wait, but never to nothing.
+
         Args:
             key: The key.
             now: The present moment.
@@ -75,7 +80,9 @@ class Schedule:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         wait = min(limit, first * float(1 << min(failures, 30))) * self._jitter()
-        self._again.discard(key)  # news must not defeat the back-off, the retry sees them
+        if key in self._again:
+            self._again.discard(key)
+            wait = min(wait, _NEWS_AFTER)
         self._end(key, now + wait, now)
         return wait
 
