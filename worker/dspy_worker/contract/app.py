@@ -255,9 +255,9 @@ def _check_reasoning(node: reader.Node, signature: Signature, module: Module) ->
 
 def _check_inputs(node: reader.Node, signature: Signature, module: Module) -> None:
     taken = _TAKEN["Predict"] | _TAKEN[module.type]
-    for field in signature.inputs:
-        if field.name in taken:
-            raise node.error(f"the input name {field.name!r} is taken by DSPy")
+    for name in (f.name for f in signature.inputs):
+        if name in taken:
+            raise node.error(f"the input name {name!r} is taken by DSPy")
 
 
 def _module(node: reader.Node) -> Module:
