@@ -91,10 +91,10 @@ def test_news_do_not_defeat_the_back_off_of_a_run_that_failed() -> None:
 def test_news_that_a_failed_run_has_missed_do_not_wait_for_the_whole_back_off() -> None:
     made = schedule()
     failures(made, A, 12)
-    assert made.take(1000) == A
-    made.add(A, 1000)
+    assert made.take(10_000) == A
+    made.add(A, 10_000)
 
-    assert made.fail(A, 1000, first=30, limit=300) == 0.5
+    assert made.fail(A, 10_000, first=30, limit=300) == 0.5
 
 
 def test_a_look_again_is_a_key_that_is_due_later() -> None:
