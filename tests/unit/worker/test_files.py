@@ -56,6 +56,13 @@ def test_a_bad_file_is_one_sentence_with_its_name(tmp_path: Path, text: str, mes
     assert str(path) in str(caught.value)
 
 
+def test_a_date_is_the_text_that_is_written_as_for_kubectl(tmp_path: Path) -> None:
+    demos = "    demos: [{text: 2026-01-31, label: dated}]\n"
+    path = written(tmp_path, APP.replace("  models:", f"{demos}  models:"))
+
+    assert files.document(path).program.demos[0]["text"] == "2026-01-31"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="there is no file"):
         files.document(tmp_path / "none.yaml")

@@ -349,7 +349,7 @@ def _model(node: reader.Node) -> Model:
         temperature=node.optional_decimal("temperature"),
         max_tokens=node.optional_number("maxTokens"),
         timeout_seconds=node.number("timeoutSeconds", 30),
-        max_retries=node.number("maxRetries", 2),
+        max_retries=node.number("maxRetries", 2, least=0),
     )
 
 
@@ -358,7 +358,7 @@ def _serving(node: reader.Node) -> Serving:
     serving = Serving(
         port=node.number("port", default.port),
         concurrency=node.number("concurrency", default.concurrency),
-        queue_size=node.number("queueSize", default.queue_size),
+        queue_size=node.number("queueSize", default.queue_size, least=0),
         timeout_seconds=node.number("timeoutSeconds", default.timeout_seconds),
         drain_seconds=node.number("drainSeconds", default.drain_seconds),
         max_request_bytes=node.number("maxRequestBytes", default.max_request_bytes),

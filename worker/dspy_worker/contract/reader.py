@@ -75,16 +75,16 @@ class Node:
             raise self.error(f"{value!r} is not one of {', '.join(choices)}", key)
         return value
 
-    def number(self, key: str, default: int) -> int:
-        """Return an integer of at least zero."""
+    def number(self, key: str, default: int, *, least: int = 1) -> int:
+        """Return an integer that is not below `least`."""
         value = self._value.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.error(f"expected an integer of at least 0, got {value!r}", key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.error(f"expected an integer of at least {least}, got {value!r}", key)
         return value
 
     def optional_number(self, key: str) -> int | None:
-        """Return an integer of at least zero, or None where it is absent."""
-        return None if self._value.get(key) is None else self.number(key, 0)
+        """Return an integer of at least one, or None where it is absent."""
+        return None if self._value.get(key) is None else self.number(key, 1)
 
     def optional_decimal(self, key: str) -> float | None:
         """Return a number that is written as a decimal string, or None where it is absent."""
@@ -109,8 +109,7 @@ class Node:
     def url(self, key: str) -> str:
         """Return an http or https URL without a trailing slash."""
         value = self.text(key)
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
+        if not is_url(value):
             raise self.error(f"{value!r} is not an http or https URL", key)
         return value.rstrip("/")
 
@@ -141,6 +140,15 @@ class Node:
 
     def _at(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else key
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is an http or https URL with a host."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address, or a port that is no number
+        return False
 
 
 def _kind(value: object) -> str:

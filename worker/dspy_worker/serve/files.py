@@ -6,12 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from dspy_worker import contract
-from dspy_worker.contract import app
+from dspy_worker.contract import app, reader
 from dspy_worker.errors import LoadError
 
 if TYPE_CHECKING:
@@ -19,6 +18,16 @@ if TYPE_CHECKING:
 
 MAX_TERMINATION_BYTES = 4000
 REASON = "ProgramFailed"
+_TEXT, _TIMESTAMP = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: a date is the text that is written, and JSON can hold it."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:  # noqa: ANN401 - PyYAML's
+        """Return the tag of a node."""
+        tag = super().resolve(kind, value, implicit)
+        return _TEXT if tag == _TIMESTAMP and implicit[0] else tag
 
 
 def document(path: Path) -> app.AppDocument:
@@ -54,7 +63,7 @@ def with_endpoints(found: app.AppDocument, overrides: Sequence[str]) -> app.AppD
 
 def _override(found: app.AppDocument, text: str) -> tuple[str, str]:
     name, _, url = text.partition("=")
-    if urlsplit(url).scheme not in {"http", "https"}:
+    if not reader.is_url(url):
         raise LoadError(
             f"--endpoint {text!r} must be MODEL=URL, e.g. main=http://127.0.0.1:8080/v1"
         )
@@ -78,7 +87,7 @@ def leave_word(message: str, path: Path = Path(contract.TERMINATION_LOG)) -> Non
 
 def _parse(path: Path, text: str) -> Any:  # noqa: ANN401 - YAML
     try:
-        documents = [d for d in yaml.safe_load_all(text) if d is not None]
+        documents = [d for d in yaml.load_all(text, _Loader) if d is not None]
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise LoadError(f"{path} is not valid YAML: {_where(error)}") from error
     if len(documents) == 1:
