@@ -61,7 +61,7 @@ class Verdict:
 def of_error(error: OperatorError) -> Verdict:
     """Judge an app that could not be read or whose objects were refused."""
     stalled = error.retry_after is None
-    found = Trouble(reason=error.reason, message=str(error), stalled=stalled)
+    found = Trouble(reason=error.reason, message=trouble.short(str(error)), stalled=stalled)
     return _verdict(ready=False, found=found)
 
 

@@ -85,7 +85,7 @@ def _overdue() -> Trouble:
 def _of_pod(pod: Pod) -> Trouble | None:
     if pod.ended is not None and pod.ended.program_reason:
         return Trouble(
-            reason="ProgramFailed", message=_short(pod.ended.message), stalled=True, rank=1
+            reason="ProgramFailed", message=short(pod.ended.message), stalled=True, rank=1
         )
     return _of_waiting(pod) or _of_keys(pod) or _of_end(pod) or _of_rest(pod)
 
@@ -100,14 +100,14 @@ def _of_waiting(pod: Pod) -> Trouble | None:
             rank=2,
         )
     if reason in _CONFIG_REASONS:
-        return Trouble(reason=reason, message=_short(message or reason), rank=3)
+        return Trouble(reason=reason, message=short(message or reason), rank=3)
     return None
 
 
 def _pull_message(reason: str, message: str) -> str:
     """Keep the kubelet's text without the part that alternates between attempt and back-off."""
     text = message.split(": ErrImagePull: ", 1)[-1]
-    return _short(text or reason)
+    return short(text or reason)
 
 
 def _of_keys(pod: Pod) -> Trouble | None:
@@ -126,22 +126,23 @@ def _end_message(ended: Ended) -> str:
     what = f"The worker ended with exit code {ended.exit_code}"
     why = f" ({ended.reason})" if ended.reason not in {"", "Error"} else ""
     said = f": {ended.message}" if ended.message else "."
-    return _short(f"{what}{why}{said}")
+    return short(f"{what}{why}{said}")
 
 
 def _of_rest(pod: Pod) -> Trouble | None:
     if pod.unschedulable:
-        return Trouble(reason="Unschedulable", message=_short(pod.unschedulable), rank=7)
+        return Trouble(reason="Unschedulable", message=short(pod.unschedulable), rank=7)
     report = pod.report
     if report is None or report.ready or report.not_ready_reason in _PASSING_REASONS:
         return None
     return Trouble(
         reason=report.not_ready_reason,
-        message=_short(report.not_ready_message or report.not_ready_reason),
+        message=short(report.not_ready_message or report.not_ready_reason),
         rank=8,
     )
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Return a text that fits into a condition: an admission webhook may say what it likes."""
     text = text.strip()
     return text if len(text) <= _SENTENCE_LIMIT else f"{text[: _SENTENCE_LIMIT - 3]}..."

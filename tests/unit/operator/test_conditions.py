@@ -257,6 +257,12 @@ def test_errors_become_conditions(error: errors.OperatorError, reason: str, verd
     assert kstatus(shown(found)) == verdict
 
 
+def test_a_refusal_of_any_length_fits_into_a_condition() -> None:
+    found = conditions.of_error(errors.ForbiddenError("denied: " + "x" * 50_000))
+
+    assert {len(c.message) for c in found.conditions} == {1024}
+
+
 def test_deleted_and_ended_pods_are_not_looked_at() -> None:
     going = pod(last=terminated(78, message=FAILED))
     going["metadata"]["deletionTimestamp"] = NOW
