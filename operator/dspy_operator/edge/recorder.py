@@ -29,6 +29,7 @@ _RATE: Final = 1 / 300
 _SERIES_SECONDS: Final = 600.0
 _REMEMBERED: Final = 4096
 _NOTE_LIMIT: Final = 1000
+"""In bytes; the API server refuses an Event whose note has more than 1024."""
 
 
 @dataclass(slots=True)
@@ -98,7 +99,7 @@ class Recorder:
             "action": "Reconcile",
             "type": kind,
             "reason": reason,
-            "note": note[:_NOTE_LIMIT],
+            "note": note.encode()[:_NOTE_LIMIT].decode(errors="ignore"),
             "regarding": {
                 "apiVersion": app["apiVersion"],
                 "kind": app["kind"],

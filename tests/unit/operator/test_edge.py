@@ -279,6 +279,14 @@ async def test_another_note_is_another_event() -> None:
     ]
 
 
+async def test_a_note_is_cut_by_bytes_as_the_api_server_counts_them() -> None:
+    events = Events()
+    recorder = Recorder(events, instance="pod", clock=Clock())  # type: ignore[arg-type]
+    await recorder.warn(APP, "ImagePullFailed", "kein Zugriff \N{EM DASH} " * 100)
+
+    assert 900 < len(events.created[0]["note"].encode()) <= 1000
+
+
 def test_a_bucket_gives_its_stock_at_once_and_then_its_rate() -> None:
     clock = Clock()
     bucket = Bucket(rate=10, burst=2, clock=clock)
