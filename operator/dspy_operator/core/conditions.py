@@ -97,7 +97,17 @@ def _of_rollout(
     previous = sum(pod.ready for pod in pods if pod.template != rollout.template)
     if previous and not found.expected:
         found = found.with_note(_previous(previous))
-    return _verdict(ready=rollout.completed and rollout.ready > 0, found=found, more=credentials)
+    return _verdict(ready=_answers(rollout, pods), found=found, more=credentials)
+
+
+def _answers(rollout: Rollout, pods: tuple[Pod, ...]) -> bool:
+    """Tell whether the present program answers, also while only the number of pods changes.
+
+    Until its controller has seen a Deployment, the pods tell whether its template is a new one.
+    """
+    if rollout.observed:
+        return rollout.rolled_out and rollout.ready > 0
+    return rollout.rolled_out and any(p.ready and p.template == rollout.template for p in pods)
 
 
 def _previous(count: int) -> str:

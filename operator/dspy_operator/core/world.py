@@ -25,7 +25,9 @@ class Rollout:
 
     Attributes:
         observed: Whether its controller has seen the present spec.
-        completed: Whether the present template was rolled out completely at least once.
+        rolled_out: Whether the template that its controller knows was rolled out completely at least
+            once.
+        completed: Whether that is the present template.
         overdue: Whether that took longer than `progressDeadlineSeconds`.
         refusal: Why the API server refuses to create pods; empty while it does not.
     """
@@ -35,6 +37,7 @@ class Rollout:
     ready: int
     updated: int
     observed: bool
+    rolled_out: bool
     completed: bool
     overdue: bool
     refusal: str
@@ -102,13 +105,15 @@ def rollout(deployment: Manifest) -> Rollout:
     failure = conditions.get("ReplicaFailure", {})
     generation = deployment["metadata"].get("generation", 0)
     observed = status.get("observedGeneration", 0) >= generation
+    rolled_out = progress.get("reason") == "NewReplicaSetAvailable"
     return Rollout(
         wanted=deployment["spec"].get("replicas", 1),
         replicas=status.get("replicas", 0),
         ready=status.get("readyReplicas", 0),
         updated=status.get("updatedReplicas", 0),
         observed=observed,
-        completed=observed and progress.get("reason") == "NewReplicaSetAvailable",
+        rolled_out=rolled_out,
+        completed=observed and rolled_out,
         overdue=observed and progress.get("reason") == "ProgressDeadlineExceeded",
         refusal=failure.get("message", "") if failure.get("status") == "True" else "",
         template=workload.template_hash(deployment),
