@@ -25,8 +25,7 @@ class Rollout:
 
     Attributes:
         observed: Whether its controller has seen the present spec.
-        rolled_out: Whether the template that its controller knows was rolled out completely at least
-            once.
+        rolled_out: Whether the template that its controller knows was once rolled out completely.
         completed: Whether that is the present template.
         overdue: Whether that took longer than `progressDeadlineSeconds`.
         refusal: Why the API server refuses to create pods; empty while it does not.
