@@ -83,3 +83,18 @@ async def test_an_error_frees_the_slot() -> None:
             raise KeyError
 
     assert slots.running == 0
+
+
+async def test_who_leaves_in_the_moment_of_the_hand_over_is_only_cancelled() -> None:
+    slots = admission()
+    first, second = slots.slot(), slots.slot()
+    await first.__aenter__()
+    waiting = asyncio.create_task(second.__aenter__())
+    await asyncio.sleep(0)
+
+    waiting.cancel()
+    await first.__aexit__(None, None, None)
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (slots.running, slots.waiting) == (0, 0)

@@ -82,7 +82,7 @@ class Admission:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave()  # the slot came in the same moment as the cancellation
-            else:
+            elif turn in self._waiting:  # else it was passed over while the cancellation was due
                 self._waiting.remove(turn)
             raise
 
