@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import jsonschema
+import pydantic
 import pytest
 
 from dspy_worker.contract import app
@@ -193,6 +195,28 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     assert "https://" not in page
     assert "<title>tickets</title>" in page
     assert docs.policy().startswith("default-src 'none'")
+
+
+def test_a_number_inside_of_an_object_is_finite_too() -> None:
+    spec = {
+        "inputs": [{"name": "at", "type": "Point"}],
+        "outputs": [{"name": "seen", "type": "Point"}],
+        "types": [{"name": "Point", "fields": [{"name": "x", "type": "float"}]}],
+    }
+    models = [{"name": "main", "model": "m", "endpoint": "http://lm.example.com/v1"}]
+    described = {
+        "apiVersion": app.API_VERSION,
+        "kind": app.KIND,
+        "metadata": {"name": "points"},
+        "spec": {"program": {"signature": spec}, "models": models},
+    }
+    made = program.load(app.load(described), lm=FakeLM(["?"]).lm(), adapter=adapter.make("Chat"))
+
+    assert complaints(made.schema.predict, {"at": {"x": math.nan}}) == {
+        "/inputs/at/x": "input should be a finite number"
+    }
+    with pytest.raises(pydantic.ValidationError, match="finite number"):
+        made.schema.outputs.model_validate({"seen": {"x": math.inf}})
 
 
 def test_a_batch_is_not_read_beyond_its_limit(loaded: program.Program) -> None:

@@ -133,6 +133,6 @@ def _model(
         entry.name,
         __base__=base,
         __doc__=entry.description or None,
-        __cls_kwargs__=config,
+        __cls_kwargs__={"allow_inf_nan": False, **config},
         **fields,
     )
