@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 
 import pytest
@@ -168,6 +169,11 @@ def test_a_problem_names_each_field() -> None:
 def test_retry_after_is_rounded_up_to_whole_seconds() -> None:
     assert problem.retry_after(QueueFull("full", retry_after=1.2)) == "2"
     assert problem.retry_after(QueueFull("full")) is None
+
+
+@pytest.mark.parametrize("asked", [1e300, math.inf])
+def test_no_client_waits_for_ever_because_an_lms_server_says_so(asked: float) -> None:
+    assert problem.retry_after(QueueFull("full", retry_after=asked)) == "3600"
 
 
 def test_pointers_escape_what_json_pointers_escape() -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspy_worker.errors import WorkerError
 
+MAX_RETRY_AFTER = 3600
+"""Most seconds that a client is told to wait, whatever an LM's server has asked for."""
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:dspy-operator:problem:"
 UNEXPECTED = "The worker failed unexpectedly; its log has the details under this request id."
@@ -36,7 +38,9 @@ def document(error: WorkerError, *, request_id: str = "") -> dict[str, Any]:
 
 def retry_after(error: WorkerError) -> str | None:
     """Return the value of the Retry-After header: whole seconds, rounded up."""
-    return None if error.retry_after is None else str(math.ceil(error.retry_after))
+    if error.retry_after is None:
+        return None
+    return str(math.ceil(min(error.retry_after, MAX_RETRY_AFTER)))
 
 
 def pointer(*steps: str | int) -> str:
