@@ -34,13 +34,13 @@ log = logs.get()
 class Exchange:
     """What is known about one request while it is answered."""
 
-    __slots__ = ("began", "draining", "reason", "request_id", "send", "started", "status")
+    __slots__ = ("began", "health", "reason", "request_id", "send", "started", "status")
 
-    def __init__(self, request_id: str, send: Send, *, draining: bool) -> None:
+    def __init__(self, request_id: str, send: Send, health: Health) -> None:
         """Begin the clock."""
         self.request_id = request_id
         self.send = send
-        self.draining = draining
+        self.health = health
         self.began = time.monotonic()
         self.status = CLIENT_GONE
         self.reason = ""
@@ -52,7 +52,7 @@ class Exchange:
             self.started = True
             self.status = message["status"]
             message["headers"].append((b"x-request-id", self.request_id.encode()))
-            if self.draining:
+            if self.health.draining:
                 message["headers"].append((b"connection", b"close"))
         await self.send(message)
 
@@ -72,7 +72,7 @@ class Front:
         if scope["type"] != "http":
             return
         offered = ids.request_id(_header(scope, b"x-request-id"))
-        exchange = Exchange(offered or new_id(), send, draining=self._health.draining)
+        exchange = Exchange(offered or new_id(), send, self._health)
         scope["request_id"] = exchange.request_id
         try:
             await self._app(scope, receive, exchange.forward)
