@@ -68,6 +68,8 @@ class ListWatch:
         self._telemetry = telemetry
         self._name = f"{selection.kind}/{selection.labels}/{selection.namespace}"
         self._tell = beat
+        self._version = ""
+        self._failures = 0
         self._project = projection.pod if selection.kind == "Pod" else projection.trim
 
     def _beat(self) -> None:
@@ -75,27 +77,25 @@ class ListWatch:
 
     async def run(self) -> None:
         """List, then watch, and begin again whenever that ends; never returns."""
-        version, failures = "", 0
         while True:
             self._beat()
             try:
-                version = version or await self.list_once()
-                version = await self._follow(version)
-                failures = 0
+                self._version = self._version or await self.list_once()
+                await self._follow()
+                self._failures = 0
                 await asyncio.sleep(_PAUSE)
-            except errors.GoneError:
-                version = ""
             except errors.ClusterError as error:
-                failures += 1
-                version = self._after(error, version, failures)
-                await asyncio.sleep(_wait(failures))
+                self._failures += 1
+                self._after(error)
+                await asyncio.sleep(_wait(self._failures))
             self._telemetry.watch_restarts.labels(self.selection.kind).inc()
 
-    def _after(self, error: errors.ClusterError, version: str, failures: int) -> str:
+    def _after(self, error: errors.ClusterError) -> None:
         """Log the first failure in a row; start from a list where the server spoke of an error."""
-        if failures == 1:
+        if self._failures == 1 and not isinstance(error, errors.GoneError):
             _log.warning("watch interrupted", stream=self._name, error=str(error))
-        return version if isinstance(error, errors.UnavailableError) and not error.status else ""
+        if error.status or not isinstance(error, errors.UnavailableError):
+            self._version = ""
 
     async def list_once(self) -> str:
         """Bring a fresh list to the sink, deletions included; return its version."""
@@ -112,15 +112,15 @@ class ListWatch:
         self.listed.set()
         return version
 
-    async def _follow(self, version: str) -> str:
-        async for line in self._cluster.watch(self.selection, version):
+    async def _follow(self) -> None:
+        """Take what a stream brings; whatever ends it, the next goes on behind its last line."""
+        async for line in self._cluster.watch(self.selection, self._version):
             self._beat()
             live = line["object"]
             if line["type"] == "ERROR":
                 raise kube.error_of(live.get("code", 500), live.get("message", "watch error"))
-            version = live["metadata"]["resourceVersion"]
             self._take(line["type"], live)
-        return version
+            self._version, self._failures = live["metadata"]["resourceVersion"], 0
 
     def _take(self, event: str, live: Manifest) -> None:
         kind = self.selection.kind

@@ -242,6 +242,80 @@ async def test_a_list_that_fails_is_tried_again(cluster: kube.Cluster, server: S
     await follow(cluster, Sink(), ("put", "a"))
 
 
+class Streams:
+    """A cluster whose lists are empty and whose watches do what a test tells them to."""
+
+    def __init__(self, *streams: list[dict[str, Any] | Exception]) -> None:
+        self.left = list(streams)
+        self.versions: list[str] = []
+        self.lists = 0
+
+    async def pages(self, selection: kube.Selection) -> AsyncIterator[tuple[list[Any], str]]:
+        self.lists += 1
+        yield [], "5"
+
+    async def watch(self, selection: kube.Selection, version: str) -> AsyncIterator[dict[str, Any]]:
+        self.versions.append(version)
+        if not self.left:
+            await asyncio.sleep(30)
+        for line in self.left.pop(0):
+            if isinstance(line, Exception):
+                raise line
+            yield line
+
+
+async def waits(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Run a watch until its streams are used up; return the failures that it waited for."""
+    counted: list[int] = []
+
+    def wait(failures: int) -> float:
+        counted.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(watch, "_wait", wait)
+    monkeypatch.setattr(watch, "_PAUSE", 0.0)
+    selection = kube.Selection(kind="Service")
+    made = watch.ListWatch(
+        streams,  # type: ignore[arg-type]
+        selection,
+        Sink(),
+        telemetry=Telemetry(),
+        beat=lambda _: None,
+    )
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(1.5):
+        while streams.left:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    task.cancel()
+    return counted
+
+
+def bookmark(version: str) -> dict[str, Any]:
+    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+
+
+BROKEN, GONE = errors.UnavailableError("the stream broke"), errors.GoneError("too old", status=410)
+
+
+async def test_a_server_that_calls_every_version_too_old_is_asked_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = Streams([GONE], [GONE], [GONE])
+
+    assert await waits(streams, monkeypatch) == [1, 2, 3]
+    assert streams.lists == 4
+
+
+async def test_a_stream_that_breaks_goes_on_behind_its_last_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = Streams([bookmark("7"), BROKEN], [bookmark("9"), BROKEN])
+
+    assert await waits(streams, monkeypatch) == [1, 1], "a line is a success"
+    assert (streams.versions, streams.lists) == (["5", "7", "9"], 1)
+
+
 class Events:
     """A cluster that takes Events."""
 
