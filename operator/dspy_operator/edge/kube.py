@@ -212,11 +212,11 @@ class Cluster:
             await self._limiter.wait()
             status, answer, after = await self._send(method, path, params, headers, data)
             if status < _FIRST_FAILURE:
-                return orjson.loads(answer)
+                return _read(answer)
             if after is None or after > _LONGEST_RETRY_AFTER or attempt == _ATTEMPTS:
                 break
             await asyncio.sleep(after)
-        raise _error(status, answer, after)
+        raise _error(status, answer, after or None)  # 0 would be a retry without a pause
 
     async def _send(
         self,
@@ -238,6 +238,14 @@ class Cluster:
                 return response.status, await response.read(), _retry_after(response)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise errors.UnavailableError(f"The API server did not answer: {error!r}") from error
+
+
+def _read(answer: bytes) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return orjson.loads(answer)
+    except orjson.JSONDecodeError as error:  # a proxy in between may say 200 and mean nothing
+        text = f"The API server's answer cannot be read: {error}"
+        raise errors.UnavailableError(text) from error
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -273,6 +281,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
 
 _ERRORS: Final[dict[int, type[errors.ClusterError]]] = {
     400: errors.RefusedError,
+    401: errors.UnavailableError,  # our token is being renewed, or whoever checks it is away
     403: errors.ForbiddenError,
     404: errors.NotFoundError,
     409: errors.ConflictError,

@@ -93,6 +93,7 @@ async def test_an_apply_is_sent_with_manager_force_and_token(
 @pytest.mark.parametrize(
     ("status", "error"),
     [
+        (401, errors.UnavailableError),
         (403, errors.ForbiddenError),
         (404, errors.NotFoundError),
         (409, errors.ConflictError),
@@ -116,6 +117,26 @@ async def test_retry_after_is_obeyed(cluster: kube.Cluster, server: Server) -> N
 
     assert await cluster.get(Ref("DSPyApp", "team", "qa")) == APP
     assert len(server.asked) == 2
+
+
+async def test_a_server_that_names_no_pause_does_not_take_away_ours(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    for _ in range(4):
+        server.answers.append(web.json_response({}, status=503, headers={"Retry-After": "0"}))
+
+    with pytest.raises(errors.UnavailableError) as caught:
+        await cluster.get(Ref("DSPyApp", "team", "qa"))
+    assert caught.value.retry_after == 0.5
+
+
+async def test_an_answer_that_is_no_json_is_an_error_of_the_cluster(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    server.answers = [web.Response(text="<html>sign in</html>")]
+
+    with pytest.raises(errors.UnavailableError, match="cannot be read"):
+        await cluster.get(Ref("DSPyApp", "team", "qa"))
 
 
 async def test_what_is_not_there_is_none(cluster: kube.Cluster, server: Server) -> None:
