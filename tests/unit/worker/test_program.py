@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -12,6 +13,8 @@ import pytest
 
 from dspy_worker.contract import app
 from dspy_worker.edge import adapter
+from dspy_worker.edge import call as calls
+from dspy_worker.edge.call import Call
 from dspy_worker.errors import LMAnswerUnusable, LoadError, ProgramRaised
 from dspy_worker.serve import program, schema, usercode
 from dspy_worker.testing import FakeLM, chat
@@ -255,6 +258,26 @@ async def test_a_program_without_aforward_runs_in_threads_with_our_lm(tmp_path: 
 
     assert [f["label"] for f in found] == ["x"] * 12
     assert len(names) == 12, "more than the 8 threads of dspy.asyncify at the same time"
+
+
+async def test_calls_of_dspys_parallel_belong_to_their_request(tmp_path: Path) -> None:
+    """Its threads do not inherit context variables, so deadline and usage would be lost."""
+    found: list[Call] = []
+
+    def answer(_: object) -> str:
+        found.append(calls.current())
+        return chat(label="x")
+
+    asked = "[(self.ask, dspy.Example(text=text).with_inputs('text'))] * 2"
+    side_by_side = f"dspy.Parallel(num_threads=2, disable_progress_bar=True)({asked})[0]"
+    loaded, _ = python(tmp_path, SYNC.replace("self.ask(text=text)", side_by_side), answer)
+    mine = Call(deadline=time.monotonic() + 9)
+    token = calls.CURRENT.set(mine)
+
+    await loaded.run({"text": "x", "again": 1})
+    calls.CURRENT.reset(token)
+
+    assert found == [mine, mine]
 
 
 @pytest.mark.parametrize("base", ["Predict", "ChainOfThought"])

@@ -1,7 +1,8 @@
 """What one request has asked of the language model so far, and until when it may ask more.
 
-The request's handler opens a `Call`; the engines below DSPy find it in a context variable, which
-DSPy carries along into tasks and threads.
+The request's handler opens a `Call`; the engines below DSPy find it in a context variable. Tasks
+inherit it; `dspy.Parallel` starts bare threads and gives them only DSPy's settings, so it is one of
+those too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+import dspy
 
 if TYPE_CHECKING:
     from dspy.lm15 import Usage
@@ -75,9 +78,11 @@ class Call:
             self.output_tokens += usage.output_tokens or 0
 
 
+SETTING = "dspy_worker_call"
+"""Name under which `dspy.context` carries the call."""
 CURRENT: ContextVar[Call | None] = ContextVar("dspy_worker_call", default=None)
 
 
 def current() -> Call:
     """Return the running request's call; outside of requests, one without a deadline."""
-    return CURRENT.get() or Call(deadline=float("inf"))
+    return CURRENT.get() or dspy.settings.get(SETTING) or Call(deadline=float("inf"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from dspy_worker.edge import call as calls
 from dspy_worker.errors import LoadError, ProgramRaised
 from dspy_worker.serve import declared, fields, schema, usercode
 
@@ -47,7 +48,8 @@ class Program:
 
     async def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's answer to one request, by field, unchecked."""
-        with dspy.context(trace=[], **self.settings):
+        carried = {calls.SETTING: calls.CURRENT.get()}
+        with dspy.context(trace=[], **carried, **self.settings):
             if self.is_async:
                 answer = await self.module.acall(**inputs)
             else:
