@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import orjson
 import structlog
 
-QUIET = ("dspy", "uvicorn", "httpx", "asyncio")
-"""Loggers of libraries; what they say below ERROR may quote prompts or answers."""
+QUIET = {
+    "dspy": logging.CRITICAL,  # its errors quote the inputs of `dspy.Parallel`
+    "uvicorn": logging.ERROR,
+    "httpx": logging.ERROR,
+    "asyncio": logging.ERROR,
+}
+"""Loggers of libraries, and from where on they are heard: below, they quote prompts or answers."""
 
 
 class _JSONLines(logging.Formatter):
-    """What libraries log, in the form of our own lines."""
+    """What libraries log, in the form of our own lines; texts of errors may quote a request."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "event": record.getMessage(),
+            "event": record.getMessage().partition("\n")[0],
             "level": record.levelname.lower(),
             "logger": record.name,
             "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = record.exc_info[0].__name__
+            line["frames"] = "".join(traceback.format_tb(record.exc_info[2]))
         return orjson.dumps(line).decode()
 
 
@@ -44,10 +51,10 @@ def configure() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JSONLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in QUIET:
+    for name, level in QUIET.items():
         logger = logging.getLogger(name)
         logger.handlers.clear()
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(level)
         logger.propagate = True
 
 
