@@ -183,8 +183,21 @@ def _entry(kind: str, live: Manifest) -> _Entry:
         version=int(metadata["resourceVersion"]),
         app=_app_of(kind, live),
         source=_source_of(kind, live),
-        raw=orjson.dumps(live),
+        raw=_dump(live),
     )
+
+
+def _dump(live: Manifest) -> bytes:
+    """Return an object as JSON, with a text in place of demos that nest too deeply.
+
+    The reader refuses the text. Demos are the one place where a user may nest as deeply as the API
+    server allows, which is deeper than the encoder does. One such app must not stop the operator.
+    """
+    try:
+        return orjson.dumps(live)
+    except orjson.JSONEncodeError:
+        program = {**live["spec"]["program"], "demos": "values nested too deeply"}
+        return orjson.dumps({**live, "spec": {**live["spec"], "program": program}})
 
 
 def _app_of(kind: str, live: Manifest) -> Key | None:

@@ -182,3 +182,15 @@ async def test_children_that_were_never_there_are_not_called_deleted(world: Worl
 
     assert ref("Deployment") in world.cluster.objects
     assert [reason for reason, _ in world.recorder.events] == ["Forbidden", "SourceMissing"]
+
+
+async def test_demos_that_nest_too_deeply_trouble_their_own_app_only(world: World) -> None:
+    deep: object = "x"
+    for _ in range(300):
+        deep = [deep]
+    program = {**app()["spec"]["program"], "demos": [{"q": deep, "a": "x"}]}
+    world.store.put(APP_KIND, world.cluster.hold(app(program=program)))
+    await world.reconcile(APP)
+
+    assert world.condition("Stalled")["reason"] == "InvalidSpec"
+    assert "spec.program.demos" in world.condition()["message"]
