@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _UNAUTHORIZED: Final = 401
 _CORE_PREFIX, _GROUP_PREFIX = 2, 3  # path segments: api/v1, apis/GROUP/VERSION
 
+_LOOKS: Final = frozenset({"list", "watch"})
 VERBS: Final = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -26,7 +27,8 @@ def open_session(
     Args:
         connection: Where the API server is, and who we are.
         telemetry: Counts the requests.
-        watching: Called with the plural name of a resource whenever a watch of it is asked for.
+        watching: Called with the plural name of a resource that is to be listed or watched: while
+            the API server is away, each further attempt is a sign of life.
     """
     tls = connection.tls if connection.tls is not None else False
     return aiohttp.ClientSession(
@@ -66,7 +68,7 @@ class _Count:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         verb, resource = describe(request.method, request.url.path, request.url.query_string)
-        if verb == "watch" and self._watching is not None:
+        if verb in _LOOKS and resource and self._watching is not None:
             self._watching(resource)
         code = 0
         try:

@@ -481,6 +481,25 @@ def test_requests_are_counted_by_verb_and_resource(
     assert session.describe(method, path, query) == expected
 
 
+async def test_lists_and_watches_are_signs_of_life_and_discovery_is_none(server: Server) -> None:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    heard: list[str] = []
+    found = credentials.Connection(server=url, tls=None)
+    server.lines = [[]]
+    async with session.open_session(found, Telemetry(), watching=heard.append) as opened:
+        for path in ("apis", "apis/g/v1", "apis/g/v1/dspyapps", "apis/g/v1/dspyapps?watch=true"):
+            async with opened.get(f"{url}/{path}") as response:
+                await response.read()
+    await runner.cleanup()
+
+    assert heard == ["dspyapps", "dspyapps"]
+
+
 def test_a_trimmed_object_remembers_who_wrote_last() -> None:
     managers = [
         {"manager": "dspy-operator", "time": "2026-01-03T00:00:00Z"},
