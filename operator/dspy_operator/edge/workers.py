@@ -70,12 +70,13 @@ class Poller:
         self._changed = changed
         self._telemetry = telemetry
         self._due: dict[str, float] = {}
+        # Not the session's limit: its time-out counts the wait for a connection, so that a few dead
+        # pods would make all others miss theirs.
+        self._slots = asyncio.Semaphore(_TOGETHER)
 
     async def run(self) -> None:
         """Poll for ever."""
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-        connector = aiohttp.TCPConnector(limit=_TOGETHER, force_close=True)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        async with _open_session() as session:
             while True:
                 await self.round(session, time.monotonic())
                 await asyncio.sleep(_ROUND_SECONDS)
@@ -91,22 +92,37 @@ class Poller:
 
     def _is_due(self, target: Target, now: float) -> bool:
         period = _READY_SECONDS if target.ready else _UNREADY_SECONDS
-        if self._due.get(target.uid, now) > min(now, now + period):
+        # A pod that was ready when it was asked last may have become unready since.
+        due = min(self._due.get(target.uid, now), now + period)
+        if due > now:
+            self._due[target.uid] = due
             return False
         self._due[target.uid] = now + period * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
         return True
 
     async def _poll(self, session: aiohttp.ClientSession, target: Target) -> None:
         try:
-            report = await _ask(session, target)
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            async with self._slots:
+                report = await _ask(session, target)
+            news = self._is_news(target, report)
+        except Exception:  # noqa: BLE001 - it is a user's image that answers, and may answer anything
             self._telemetry.polls.labels("error").inc()
             return
         self._telemetry.polls.labels("success").inc()
-        old = self.reports.get(target.uid)
         self.reports[target.uid] = report
-        if old is None or _what_matters(old) != _what_matters(report):
+        if news:
             self._changed(target.app)
+
+    def _is_news(self, target: Target, report: WorkerState) -> bool:
+        old = self.reports.get(target.uid)
+        return old is None or _what_matters(old) != _what_matters(report)
+
+
+def _open_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+    )
 
 
 async def _ask(session: aiohttp.ClientSession, target: Target) -> WorkerState:
@@ -115,7 +131,17 @@ async def _ask(session: aiohttp.ClientSession, target: Target) -> WorkerState:
     headers = {"Authorization": f"Bearer {target.token}"}
     async with session.get(url, headers=headers, allow_redirects=False) as response:
         response.raise_for_status()
-        return state.load(orjson.loads(await response.content.read(_LARGEST_REPORT)))
+        return state.load(orjson.loads(await _read(response.content)))
+
+
+async def _read(stream: aiohttp.StreamReader) -> bytes:
+    """Read all of a report, however many packets bring it; what is too long is no report."""
+    text = b""
+    async for chunk in stream.iter_any():
+        text += chunk
+        if len(text) > _LARGEST_REPORT:
+            raise ValueError("a report of a worker is longer than any can be")
+    return text
 
 
 def _what_matters(report: WorkerState) -> tuple[object, ...]:

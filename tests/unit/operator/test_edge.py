@@ -6,17 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from dspy_operator import errors
 from dspy_operator.core.manifest import Key, Ref
-from dspy_operator.edge import credentials, health, kube, projection, session, watch, workers
+from dspy_operator.edge import credentials, health, kube, projection, session, watch
 from dspy_operator.edge.limiter import Bucket
 from dspy_operator.edge.recorder import Recorder
 from dspy_operator.edge.telemetry import Telemetry
-from dspy_worker.contract.state import WorkerState
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 APP = {
@@ -415,53 +413,6 @@ def test_liveness_fails_when_a_key_is_stuck_or_the_loop_lags() -> None:
     clock.now = 31
 
     assert "lagged" in lagging.complaints()[0]
-
-
-class Worker:
-    """A worker that reports what a test tells it to."""
-
-    def __init__(self) -> None:
-        self.tokens: list[str] = []
-        self.report: dict[str, Any] = {}
-
-    async def state(self, request: web.Request) -> web.Response:
-        self.tokens.append(request.headers["Authorization"])
-        known = {"app": "qa", "config_digest": "x", "ready": True, **self.report}
-        return web.json_response(WorkerState(**known).dump())
-
-
-@pytest.fixture
-async def worker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worker]:
-    made = Worker()
-    app = web.Application()
-    app.router.add_get("/state", made.state)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    monkeypatch.setattr("dspy_worker.contract.OPS_PORT", runner.addresses[0][1])
-    yield made
-    await runner.cleanup()
-
-
-async def test_a_worker_is_asked_with_its_token_and_only_news_are_told(worker: Worker) -> None:
-    told: list[Key] = []
-    app = Key("t", "qa")
-    targets = [workers.Target(uid="p", app=app, address="127.0.0.1", token="s3cret", ready=True)]
-    poller = workers.Poller(lambda: targets, told.append, Telemetry())
-    async with aiohttp.ClientSession() as opened:
-        await poller.round(opened, 0)
-        await poller.round(opened, 20)
-        assert worker.tokens == ["Bearer s3cret"], "a ready worker is asked every 30 s"
-        worker.report = {"requests": 2}
-        await poller.round(opened, 40)
-        assert told == [app], "numbers are no news"
-        worker.report = {"ready": False}
-        await poller.round(opened, 80)
-        assert told == [app] * 2
-        targets.clear()
-        await poller.round(opened, 81)
-
-    assert poller.reports == {}
 
 
 @pytest.mark.parametrize(
