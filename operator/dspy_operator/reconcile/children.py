@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_SILENT_KINDS: Final = frozenset({"ServiceAccount"})
-"""Kinds beside ConfigMap where an apply without force takes over a stranger's object silently."""
+_SILENT_KINDS: Final = frozenset({"ServiceAccount", "Service"})
+"""Kinds beside ConfigMap where an apply without force may take over a stranger's object silently.
 
+A Service without a selector has no field that ours would conflict with."""
+_REMEMBERED: Final = 4096
 
 _POD_MAKERS: Final = frozenset({"Deployment"})
 
@@ -49,7 +52,7 @@ class Children:
         self._store = store
         self._recorder = recorder
         self._telemetry = telemetry
-        self._stubborn: dict[str, tuple[str, str]] = {}
+        self._stubborn: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     async def perform(self, app: Manifest, plan: Plan, *, established: bool) -> dict[Ref, Manifest]:
         """Apply what is missing or different, then delete what is no longer wanted.
@@ -81,7 +84,8 @@ class Children:
 
     async def _perform(self, app: Manifest, step: Apply, *, established: bool) -> Manifest:
         answer = await self._apply(app, step)
-        if step.repair or (step.live is None and established):
+        drifted = step.repair or (step.live is None and established)
+        if drifted and not match.differs(step.desired, answer):
             await self._announce(app, step)
         return answer
 
@@ -134,6 +138,8 @@ class Children:
     def _note_stubborn(self, desired: Manifest, answer: Manifest) -> None:
         _log.warning("the API server changed what was applied", object=str(ref_of(desired)))
         self._stubborn[answer["metadata"]["uid"]] = _stamp(desired), _content(answer)
+        while len(self._stubborn) > _REMEMBERED:
+            self._stubborn.popitem(last=False)
 
     async def _announce(self, app: Manifest, step: Apply) -> None:
         kind = step.desired["kind"]
