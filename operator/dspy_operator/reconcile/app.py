@@ -84,8 +84,8 @@ class Reconciler:
         return await self._converge(live, app)
 
     async def _converge(self, live: Manifest, app: App) -> float | None:
-        source = await self._source_digest(app)
         try:
+            source = await self._source_digest(app)
             children = await self._act(live, app, source)
         except (errors.RefusedError, errors.ForbiddenError, errors.NameTakenError) as error:
             await self._report(live, conditions.of_error(error), app, self._running(key_of(live)))
@@ -164,6 +164,7 @@ class Reconciler:
         new = status.paused(live, _now())
         if new is not None:
             await self._write(live, new)
+        self._gauge(live, live.get("status", {}))
 
     def _gauge(self, live: Manifest, new: Manifest) -> None:
         metadata = live["metadata"]

@@ -194,3 +194,38 @@ async def test_demos_that_nest_too_deeply_trouble_their_own_app_only(world: Worl
 
     assert world.condition("Stalled")["reason"] == "InvalidSpec"
     assert "spec.program.demos" in world.condition()["message"]
+
+
+async def test_a_source_that_may_not_be_read_is_a_condition(world: World) -> None:
+    world.user_applies(app(program=PYTHON))
+    world.cluster.hold(shop())
+    world.watch()
+    denied = errors.ForbiddenError("configmaps is forbidden")
+    world.cluster.fail["get", ref("ConfigMap", "shop")] = denied
+    with pytest.raises(errors.ForbiddenError):
+        await world.reconcile(APP)
+
+    assert world.condition()["reason"] == "Forbidden"
+
+
+async def test_a_value_that_only_the_standard_library_refuses_is_an_invalid_spec(
+    world: World,
+) -> None:
+    model = {"name": "main", "model": "m", "endpoint": "http://[lm]/v1"}
+    world.user_applies(app(models=[model]))
+    await world.reconcile(APP)
+
+    assert world.condition("Stalled")["reason"] == "InvalidSpec"
+
+
+async def test_a_paused_app_has_its_metric_after_a_restart(world: World) -> None:
+    await world.reconcile(APP)
+    world.user_applies(app(paused=True))
+    await world.reconcile(APP)
+    restarted = World(cluster=world.cluster)
+    restarted.watch()
+    await restarted.reconcile(APP)
+
+    labels = {"namespace": "team", "name": "qa"}
+    value = restarted.telemetry.registry.get_sample_value("dspy_operator_app_ready", labels)
+    assert value == 0
