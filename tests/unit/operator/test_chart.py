@@ -139,6 +139,14 @@ def test_images_take_tag_and_digest() -> None:
 
 
 @needs_helm
+def test_a_large_number_from_a_file_stays_an_integer(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("burst: 2000000")
+
+    assert "--burst=2000000\n" in helm("template", "x", str(CHART), f"--values={values}").stdout
+
+
+@needs_helm
 def test_common_labels_reach_every_object() -> None:
     for name, each in render("commonLabels.team=blue", "namespaces={a}").items():
         assert each["metadata"]["labels"]["team"] == "blue", name
