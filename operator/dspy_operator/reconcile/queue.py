@@ -96,6 +96,10 @@ class Schedule:
         """Return how many keys are due and wait for a worker."""
         return sum(at <= now for at in self._due.values())
 
+    def waiting(self) -> set[Key]:
+        """Return the keys that wait, due or not."""
+        return set(self._due)
+
     def running(self) -> int:
         """Return how many keys run."""
         return len(self._running)
@@ -117,7 +121,7 @@ class Queue:
     """Runs `work` for each key that is asked for, by a fixed number of workers.
 
     Attributes:
-        drained: Set once no key was left waiting after the first look at all of them.
+        drained: Set once every key that waited when the queue opened was looked at.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class Queue:
         self._schedule = Schedule(lambda: random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries
         self._news = asyncio.Event()
         self._opened = asyncio.Event()
+        self._first: set[Key] = set()
         self._stopping = False
         telemetry.queue_depth.set_function(lambda: self._schedule.depth(clock()))
         telemetry.queue_longest.set_function(self.longest)
@@ -152,6 +157,9 @@ class Queue:
 
     def open(self) -> None:
         """Let the workers begin; before that everything known at the start must be listed."""
+        self._first = self._schedule.waiting()
+        if not self._first:
+            self.drained.set()
         self._opened.set()
 
     def longest(self) -> float:
@@ -176,8 +184,6 @@ class Queue:
                 await self._run(key)
 
     async def _idle(self) -> None:
-        if not self._schedule.running() and not self._schedule.depth(self._clock()):
-            self.drained.set()
         self._news.clear()
         due = self._schedule.next_due()
         wait = 1.0 if due is None else min(1.0, max(0.005, due - self._clock()))
@@ -200,8 +206,15 @@ class Queue:
             result = "panic"
             _log.exception("unexpected error", app=str(key))
             self._retry(key, type(error).__name__, _UNEXPECTED_AFTER, _UNEXPECTED_LIMIT)
+        self._note_look(key)
         self._telemetry.reconciles.labels("DSPyApp", result).inc()
         self._telemetry.reconcile_seconds.labels("DSPyApp").observe(self._clock() - started)
+
+    def _note_look(self, key: Key) -> None:
+        """Note a look; one that failed counts too, the app's status or the metrics tell of that."""
+        self._first.discard(key)
+        if not self._first:
+            self.drained.set()
 
     def _failed(self, key: Key, error: OperatorError) -> None:
         if error.retry_after is None:

@@ -192,3 +192,40 @@ async def test_a_surprise_in_one_app_does_not_end_the_worker() -> None:
 )
 def test_what_passes_by_itself_is_never_waited_for_long(error: OperatorError, limit: float) -> None:
     assert error.retry_limit == limit
+
+
+async def test_keys_that_hang_by_turns_do_not_keep_the_first_look_from_being_done() -> None:
+    """An app whose admission webhook is dead runs into its time-out again and again."""
+    seen: list[Key] = []
+    asked = asyncio.Event()
+
+    async def work(key: Key) -> None:
+        seen.append(key)
+        if len(seen) > 3:
+            asked.set()
+            await asyncio.sleep(30)
+        await asyncio.sleep(0.02 if key == A else 0.03)
+        raise UnavailableError("time-out", retry_after=0.001)
+
+    queue = Queue(work, Telemetry())
+    workers = [asyncio.create_task(queue.run_worker()) for _ in range(2)]
+    queue.add(A)
+    queue.add(B)
+    assert not queue.drained.is_set()
+    queue.open()
+    async with asyncio.timeout(1.5):
+        await asked.wait()
+
+    assert queue.drained.is_set()
+    for worker in workers:
+        worker.cancel()
+
+
+def test_a_queue_without_keys_is_ready_when_it_opens() -> None:
+    async def work(_: Key) -> None:
+        """Do nothing."""
+
+    queue = Queue(work, Telemetry())
+    assert not queue.drained.is_set()
+    queue.open()
+    assert queue.drained.is_set()
