@@ -72,6 +72,7 @@ class Recorder:
             else:
                 await self._begin(app, key, kind, note)
         except errors.ClusterError as error:
+            self._series.pop(key, None)  # its Event may have expired; the next one begins anew
             _log.warning("event lost", reason=reason, error=str(error))
 
     async def _begin(self, app: Manifest, key: tuple[str, str, str], kind: str, note: str) -> None:

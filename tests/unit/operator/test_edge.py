@@ -360,6 +360,21 @@ async def test_repeated_events_become_a_series_and_a_flood_is_stopped() -> None:
     assert events.merged[-1]["series"]["count"] == 25
 
 
+async def test_a_series_whose_event_is_gone_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def gone(ref: Ref, patch: dict[str, Any]) -> None:
+        raise errors.NotFoundError("deleted by somebody", status=404)
+
+    events = Events()
+    recorder = Recorder(events, instance="pod", clock=Clock())  # type: ignore[arg-type]
+    monkeypatch.setattr(events, "merge", gone)
+    for _ in range(3):
+        await recorder.warn(APP, "ImagePullFailed", "no such image")
+
+    assert len(events.created) == 2
+
+
 async def test_another_note_is_another_event() -> None:
     events = Events()
     recorder = Recorder(events, instance="pod", clock=Clock())  # type: ignore[arg-type]
