@@ -107,3 +107,11 @@ class NameTakenError(OperatorError):
     reason = "NameTaken"
     retry_after: float | None = 10.0
     retry_limit = 60.0
+
+
+class ContestedError(OperatorError):
+    """A child is written by us and by somebody else in turns; we go on, but slowly."""
+
+    reason = "Contested"
+    retry_after: float | None = 2.0
+    retry_limit = 10.0

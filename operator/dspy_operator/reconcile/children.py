@@ -12,6 +12,7 @@ from dspy_operator import errors
 from dspy_operator.core import manifest, match, names
 from dspy_operator.core.manifest import Ref, key_of, ref_of
 from dspy_operator.edge import projection
+from dspy_operator.edge.limiter import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +32,9 @@ _SILENT_KINDS: Final = frozenset({"ServiceAccount", "Service"})
 
 A Service without a selector has no field that ours would conflict with."""
 _REMEMBERED: Final = 4096
+_WRITES_AT_ONCE: Final = 30
+_WRITES_PER_SECOND: Final = 0.5
+"""How often one child is written in the long run, against others that undo each write at once."""
 
 _POD_MAKERS: Final = frozenset({"Deployment"})
 
@@ -53,6 +57,7 @@ class Children:
         self._recorder = recorder
         self._telemetry = telemetry
         self._stubborn: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     async def perform(self, app: Manifest, plan: Plan, *, established: bool) -> dict[Ref, Manifest]:
         """Apply what is missing or different, then delete what is no longer wanted.
@@ -93,6 +98,7 @@ class Children:
         if step.live is None:
             answer = await self._create(app, step.desired)
         else:
+            self._pace(step.live)
             answer = await self._cluster.apply(step.desired, manager=names.MANAGER)
         answer = projection.trim(answer)
         self._store.learn(step.desired["kind"], answer)
@@ -123,6 +129,17 @@ class Children:
             raise errors.NameTakenError(
                 f"{ref} exists already and does not belong to this app: delete it, or rename one."
             )
+
+    def _pace(self, live: Manifest) -> None:
+        uid = live["metadata"]["uid"]
+        bucket = self._buckets.setdefault(
+            uid, Bucket(rate=_WRITES_PER_SECOND, burst=_WRITES_AT_ONCE)
+        )
+        while len(self._buckets) > _REMEMBERED:
+            self._buckets.popitem(last=False)
+        if not bucket.try_take():
+            who = live.get(projection.WRITER, "somebody")
+            raise errors.ContestedError(f"{ref_of(live)} is changed again and again by {who}.")
 
     def _is_stubborn(self, step: Apply) -> bool:
         """Tell a child that came back different from our last apply and has not changed since.

@@ -202,3 +202,23 @@ async def test_a_drifted_child_is_repaired_and_told_with_its_writer(world: World
         )
     ]
     assert world.store.get(APP_KIND, APP) is not None
+
+
+async def fight(world: World, rounds: int) -> None:
+    """Let somebody undo each of our writes at once."""
+    for number in range(rounds):
+        live = world.cluster.objects[ref("Deployment")]
+        live["spec"]["replicas"] = 100 + number
+        live["lastWriter"] = "rival"
+        world.cluster.hold(live)
+        world.watch()
+        await look(world)
+
+
+async def test_a_child_that_others_write_as_fast_as_we_do_is_written_slowly(world: World) -> None:
+    """A second operator with another default image, for example."""
+    await look(world)
+    with pytest.raises(errors.ContestedError, match="again and again by rival"):
+        await fight(world, rounds=100)
+
+    assert 30 <= [verb for verb, _ in world.cluster.calls].count("force") <= 32
