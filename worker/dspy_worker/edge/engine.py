@@ -32,14 +32,9 @@ PLACEHOLDER_KEY = "EMPTY"
 class _Client:
     """lm15's client of the endpoint; made again, on the same connections, for another key."""
 
-    def __init__(self, link: Link, router: Any, connections: int) -> None:  # noqa: ANN401 - lm15 has two kinds
+    def __init__(self, link: Link, router: Any, limits: transport.Limits) -> None:  # noqa: ANN401 - lm15 has two kinds
         stock = router.lm(f"{PROVIDER}:{link.model.model}")
-        self.connections = transport.like(
-            stock.transport,
-            link.model.endpoint,
-            seconds=float(link.model.timeout_seconds),
-            connections=connections,
-        )
+        self.connections = transport.like(stock.transport, link.model.endpoint, limits)
         self._made: tuple[str | None, Any] = (None, self._make(stock, PLACEHOLDER_KEY))
         self._lock = threading.Lock()
 
@@ -76,7 +71,9 @@ class Engine(_Base):
     def __init__(self, link: Link) -> None:
         """Prepare the connections; none is opened yet."""
         super().__init__(link)
-        self._client = _Client(link, lm15.LMRouter(_config(link)), link.threads)
+        seconds = float(link.model.timeout_seconds)
+        limits = transport.Limits(connections=link.threads, connect=seconds, wait=seconds)
+        self._client = _Client(link, lm15.LMRouter(_config(link)), limits)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer.
@@ -121,7 +118,9 @@ class AsyncEngine(_Base):
     def __init__(self, link: Link) -> None:
         """Prepare the connections; none is opened yet."""
         super().__init__(link)
-        self._client = _Client(link, lm15.AsyncLMRouter(_config(link)), link.connections)
+        seconds = float(link.model.timeout_seconds)
+        limits = transport.Limits(connections=link.connections, connect=seconds, wait=None)
+        self._client = _Client(link, lm15.AsyncLMRouter(_config(link)), limits)
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the LM's answer; raises what `Engine.complete` raises."""
@@ -150,7 +149,7 @@ class AsyncEngine(_Base):
         return response
 
     async def _within_timeout(self, key: str | None, request: lm15.Request) -> lm15.Response:
-        """Bound the whole attempt; the transport bounds only the wait for the next byte."""
+        """Bound the whole attempt; the transport could bound only the wait for the next byte."""
         seconds = self._link.model.timeout_seconds
         timeout = asyncio.timeout(seconds)
         try:

@@ -6,6 +6,7 @@ prediction's CPU time in a pod with many variables. Here the question is asked o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -14,21 +15,36 @@ CONNECT_SECONDS = 10.0
 USER_AGENT = "dspy-worker"
 
 
-def like(stock: Any, endpoint: str, *, seconds: float, connections: int) -> Any:  # noqa: ANN401 - lm15 has two kinds
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What connections may take; times in seconds.
+
+    Attributes:
+        connections: Most connections at the same time.
+        connect: Longest time to open one; `CONNECT_SECONDS` if that is less.
+        wait: Longest wait for the next byte, or for a free connection. None where the caller
+            bounds the whole call: lm15 makes a task of each wait that it bounds.
+    """
+
+    connections: int
+    connect: float
+    wait: float | None
+
+
+def like(stock: Any, endpoint: str, limits: Limits) -> Any:  # noqa: ANN401 - lm15 has two kinds
     """Return connections of the same kind as `stock`, with our limits and our proxy.
 
     Args:
         stock: lm15's own, as a client of lm15 has them.
         endpoint: Base URL of the language model.
-        seconds: Longest wait for the next byte, or for a free connection.
-        connections: Most connections at the same time.
+        limits: What they may take.
     """
     return type(stock)(
-        connect_timeout=min(CONNECT_SECONDS, seconds),
-        read_timeout=seconds,
-        write_timeout=seconds,
-        pool_timeout=seconds,
-        max_connections=connections,
+        connect_timeout=min(CONNECT_SECONDS, limits.connect),
+        read_timeout=limits.wait,
+        write_timeout=limits.wait,
+        pool_timeout=limits.wait,
+        max_connections=limits.connections,
         proxy=proxy(endpoint),
         trust_env=False,
         user_agent=USER_AGENT,
