@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 
 RANDOM_BITS = 74
 """Bits of randomness that `uuid7` takes."""
@@ -19,7 +18,8 @@ def uuid7(unix_ms: int, random: int) -> str:
         random: `RANDOM_BITS` random bits.
     """
     high = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (random >> 62 & 0xFFF) << 64
-    return str(uuid.UUID(int=high | 0b10 << 62 | random & (1 << 62) - 1))
+    digits = f"{high | 0b10 << 62 | random & (1 << 62) - 1:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def request_id(offered: str | None) -> str | None:
