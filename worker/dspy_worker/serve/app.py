@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route, Router
 
 from dspy_worker.core import deadline
 from dspy_worker.edge.call import Call
@@ -17,15 +17,17 @@ from dspy_worker.serve.batch import Batch
 from dspy_worker.serve.front import Front
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     import pydantic
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.serve.health import Health
     from dspy_worker.serve.predict import Service
+
+
+_GET, _POST = ("GET", "HEAD"), ("POST",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,32 +90,44 @@ def build(public: Public) -> ASGIApp:
     about = wire.dump(info.document(app, program, public.version))
     described = wire.dump(openapi.document(app, program, public.version))
     page = HTMLResponse(docs.page(app), headers={"Content-Security-Policy": docs.policy()})
-    routes = [
-        Route("/v1/predict", public.predict, methods=["POST"]),
-        Route("/v1/batch", public.batch, methods=["POST"]),
-        Route("/v1/info", _json(about), methods=["GET"]),
-        Route("/openapi.json", _json(described), methods=["GET"]),
-        Route("/docs", _Fixed(page), methods=["GET"]),
-        Route("/", _Fixed(RedirectResponse("docs")), methods=["GET"]),
-    ]
-    router = Router(routes, redirect_slashes=False, default=_unknown)
-    paths = {route.path: route.methods or set() for route in routes}
-    return Front(_Methods(router, paths), public.service.metrics, public.health, set(paths))
+    paths: dict[str, tuple[tuple[str, ...], ASGIApp]] = {
+        "/v1/predict": (_POST, _handled(public.predict)),
+        "/v1/batch": (_POST, _handled(public.batch)),
+        "/v1/info": (_GET, _json(about)),
+        "/openapi.json": (_GET, _json(described)),
+        "/docs": (_GET, _Fixed(page)),
+        "/": (_GET, _Fixed(RedirectResponse("docs"))),
+    }
+    return Front(_Paths(paths), public.service.metrics, public.health, set(paths))
 
 
-class _Methods:
-    """Refuses methods that a path does not take; Starlette would answer in plain text."""
+class _Paths:
+    """Hands each request to what serves its path.
 
-    def __init__(self, app: ASGIApp, paths: dict[str, set[str]]) -> None:
-        self._app, self._paths = app, paths
+    Starlette's router tries patterns one by one and answers in plain text what it does not know.
+    """
+
+    def __init__(self, paths: Mapping[str, tuple[tuple[str, ...], ASGIApp]]) -> None:
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = self._paths.get(scope["path"])
-        if allowed is not None and scope["method"] not in allowed:
-            names = ", ".join(sorted(allowed))
+        found = self._paths.get(scope["path"])
+        if found is None:
+            raise PathUnknown(f"There is nothing at {scope['path'][:200]}; see /docs.")
+        methods, app = found
+        if scope["method"] not in methods:
+            names = ", ".join(methods)
             message = f"{scope['path']} takes {names}, not {scope['method'][:20]}."
             raise MethodNotAllowed(message, allow=names)
-        await self._app(scope, receive, send)
+        await app(scope, receive, send)
+
+
+def _handled(answer: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return app
 
 
 class _Fixed:
@@ -131,7 +145,3 @@ class _Fixed:
 
 def _json(text: bytes) -> _Fixed:
     return _Fixed(Response(text, media_type="application/json"))
-
-
-async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
-    raise PathUnknown(f"There is nothing at {scope['path'][:200]}; see /docs.")
