@@ -50,6 +50,17 @@ def loaded() -> program.Program:
     return program.load(DOCUMENT, lm=FakeLM(["?"]).lm(), adapter=adapter.make("Chat"))
 
 
+def document_of(signature: dict[str, Any]) -> app.AppDocument:
+    models = [{"name": "main", "model": "m", "endpoint": "http://lm.example.com/v1"}]
+    described = {
+        "apiVersion": app.API_VERSION,
+        "kind": app.KIND,
+        "metadata": {"name": "tickets"},
+        "spec": {"program": {"signature": signature}, "models": models},
+    }
+    return app.load(described)
+
+
 def complaints(model: object, inputs: object) -> dict[str, str]:
     with pytest.raises(InputsInvalid) as caught:
         schema.parse(model, openapi_json({"inputs": inputs}))
@@ -203,14 +214,7 @@ def test_a_number_inside_of_an_object_is_finite_too() -> None:
         "outputs": [{"name": "seen", "type": "Point"}],
         "types": [{"name": "Point", "fields": [{"name": "x", "type": "float"}]}],
     }
-    models = [{"name": "main", "model": "m", "endpoint": "http://lm.example.com/v1"}]
-    described = {
-        "apiVersion": app.API_VERSION,
-        "kind": app.KIND,
-        "metadata": {"name": "points"},
-        "spec": {"program": {"signature": spec}, "models": models},
-    }
-    made = program.load(app.load(described), lm=FakeLM(["?"]).lm(), adapter=adapter.make("Chat"))
+    made = program.load(document_of(spec), lm=FakeLM(["?"]).lm(), adapter=adapter.make("Chat"))
 
     assert complaints(made.schema.predict, {"at": {"x": math.nan}}) == {
         "/inputs/at/x": "input should be a finite number"
@@ -247,3 +251,36 @@ def test_a_text_cannot_become_an_image(loaded: program.Program, field: str, star
 
     with pytest.raises(InputsInvalid, match="must not contain <<CUSTOM-TYPE-START"):
         schema.parse(loaded.schema.predict, body)
+
+
+@pytest.mark.parametrize(
+    "name", ["Inputs", "Prediction", "PredictRequest", "BatchResponse", "Problem", "Usage"]
+)
+@pytest.mark.parametrize("side", ["inputs", "outputs", "both"])
+def test_a_users_type_may_have_a_name_of_ours(name: str, side: str) -> None:
+    described = {
+        "inputs": [{"name": "a", "type": "str" if side == "outputs" else name}],
+        "outputs": [{"name": "b", "type": "str" if side == "inputs" else name}],
+        "types": [{"name": name, "fields": [{"name": "city"}]}],
+    }
+    made = document_of(described)
+    loaded = program.load(made, lm=FakeLM(["?"]).lm(), adapter=adapter.make("Chat"))
+
+    found = openapi.document(made, loaded, "1")
+
+    operation = found["paths"]["/v1/predict"]["post"]
+    request = operation["requestBody"]["content"]["application/json"]
+    jsonschema.Draft202012Validator(
+        {**request["schema"], "components": found["components"]}
+    ).validate(request["example"])
+    city = "text" if side == "inputs" else {"city": "Rome"}
+    usage = {"inputTokens": 1, "outputTokens": 1, "calls": 1}
+    answer = {"prediction": {"b": city}, "id": "x", "usage": usage, "durationMs": 1.5}
+    schema_of_answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator(
+        {**schema_of_answer, "components": found["components"]}
+    ).validate(answer)
+    problem = operation["responses"]["500"]["content"]["application/problem+json"]["schema"]
+    assert (
+        "detail" in found["components"]["schemas"][problem["$ref"].rsplit("/", 1)[-1]]["required"]
+    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic.json_schema import models_json_schema
 
 from dspy_worker.core import deadline, problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.serve.program import Program
+
+Refs: TypeAlias = "Mapping[str, dict[str, Any]]"
 
 VERSION = "3.1.1"
 _REF = "#/components/schemas/{model}"
@@ -25,13 +29,15 @@ _PROBLEMS = {
     "503": "The worker cannot answer now.",
     "504": "The answer took too long.",
 }
+_FIXED = ("Usage", "PredictResponse", "BatchResponse", "Problem")
+"""Schemas that are the same for all programs."""
 _EXAMPLES: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True}
 
 
 def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]:
     """Return the OpenAPI document of an app's public port."""
-    components = _components(program)
-    example = _example({"$ref": _REF.format(model="Inputs")}, components)
+    refs, components = _components(program)
+    example = _example(refs["Inputs"], components)
     return {
         "openapi": VERSION,
         "info": {
@@ -40,33 +46,36 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
             "description": program.instructions or f"A DSPy program of type {program.kind}.",
         },
         "paths": {
-            "/v1/predict": {"post": _predict(example)},
-            "/v1/batch": {"post": _batch(example, app.serving.max_batch_size)},
+            "/v1/predict": {"post": _predict(example, refs)},
+            "/v1/batch": {"post": _batch(example, app.serving.max_batch_size, refs)},
             "/v1/info": {"get": _info()},
         },
         "components": {"schemas": components},
     }
 
 
-def _predict(example: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return {
         "operationId": "predict",
         "summary": "Ask the program once.",
         "parameters": [_timeout_parameter()],
-        "requestBody": _body("PredictRequest", {"inputs": example}),
-        "responses": {"200": _answer("The answer.", "PredictResponse"), **_problems()},
+        "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
+        "responses": {
+            "200": _answer("The answer.", refs["PredictResponse"]),
+            **_problems(refs["Problem"]),
+        },
     }
 
 
-def _batch(example: Any, most: int) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _batch(example: Any, most: int, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return {
         "operationId": "batch",
         "summary": f"Ask the program up to {most} times; answers come in order.",
         "parameters": [_timeout_parameter()],
-        "requestBody": _body("BatchRequest", {"inputs": [example]}),
+        "requestBody": _body(refs["BatchRequest"], {"inputs": [example]}),
         "responses": {
-            "200": _answer("An answer or a problem for each input.", "BatchResponse"),
-            **_problems(),
+            "200": _answer("An answer or a problem for each input.", refs["BatchResponse"]),
+            **_problems(refs["Problem"]),
         },
     }
 
@@ -84,21 +93,21 @@ def _info() -> dict[str, Any]:
     }
 
 
-def _body(model: str, example: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    content = {"schema": {"$ref": _REF.format(model=model)}, "example": example}
+def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    content = {"schema": schema, "example": example}
     return {"required": True, "content": {"application/json": content}}
 
 
-def _answer(description: str, model: str) -> dict[str, Any]:
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": description,
         "headers": {"X-Request-Id": _header("Name of the request, as in the logs.")},
-        "content": {"application/json": {"schema": {"$ref": _REF.format(model=model)}}},
+        "content": {"application/json": {"schema": schema}},
     }
 
 
-def _problems() -> dict[str, Any]:
-    content = {problem.MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
+def _problems(schema: dict[str, Any]) -> dict[str, Any]:
+    content = {problem.MEDIA_TYPE: {"schema": schema}}
     found: dict[str, Any] = {
         status: {"description": text, "content": content} for status, text in _PROBLEMS.items()
     }
@@ -120,42 +129,56 @@ def _timeout_parameter() -> dict[str, Any]:
     }
 
 
-def _components(program: Program) -> dict[str, Any]:
+def _components(program: Program) -> tuple[Refs, dict[str, Any]]:
+    """Return references to our schemas, by our name for them, and all schemas.
+
+    A user's type may have one of our names; then pydantic or `_free` gives ours another.
+    """
     models = program.schema
-    _, definitions = models_json_schema(
-        [
-            (models.predict, "validation"),
-            (models.batch, "validation"),
-            (models.outputs, "serialization"),
-        ],
-        ref_template=_REF,
-    )
+    described: dict[str, tuple[Any, Any]] = {
+        "Inputs": (models.inputs, "validation"),
+        "PredictRequest": (models.predict, "validation"),
+        "BatchRequest": (models.batch, "validation"),
+        "Prediction": (models.outputs, "serialization"),
+    }
+    made, definitions = models_json_schema(list(described.values()), ref_template=_REF)
     found: dict[str, Any] = definitions["$defs"]
-    return {**found, **_fixed()}
+    names = {ours: _free(ours, found) for ours in _FIXED}
+    refs = {ours: made[model] for ours, model in described.items()}
+    refs |= {ours: {"$ref": _REF.format(model=name)} for ours, name in names.items()}
+    fixed = _fixed(refs)
+    return refs, {**found, **{names[ours]: fixed[ours] for ours in _FIXED}}
 
 
-def _fixed() -> dict[str, Any]:
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _fixed(refs: Refs) -> dict[str, Any]:
     counts = {"type": "integer", "minimum": 0}
     usage = dict.fromkeys(("inputTokens", "outputTokens", "calls"), counts)
-    prediction = {"$ref": _REF.format(model="Prediction")}
     name = {"type": "string", "format": "uuid"}
-    trouble = {"$ref": _REF.format(model="Problem")}
     return {
         "Usage": {"type": "object", "properties": usage, "required": list(usage)},
         "PredictResponse": _object(
-            prediction=prediction,
+            prediction=refs["Prediction"],
             id=name,
-            usage={"$ref": _REF.format(model="Usage")},
+            usage=refs["Usage"],
             durationMs={"type": "number"},
         ),
         "BatchResponse": _object(
             results={
                 "type": "array",
                 "items": {
-                    "oneOf": [_object(id=name, prediction=prediction), _object(problem=trouble)]
+                    "oneOf": [
+                        _object(id=name, prediction=refs["Prediction"]),
+                        _object(problem=refs["Problem"]),
+                    ]
                 },
             },
-            usage={"$ref": _REF.format(model="Usage")},
+            usage=refs["Usage"],
             durationMs={"type": "number"},
         ),
         "Problem": _problem(),

@@ -36,8 +36,9 @@ function read(name, schema, element) {
   }
 }
 
-function buildForm(example) {
-  const inputs = known.Inputs.properties ?? {};
+function buildForm(body) {
+  const example = body.example.inputs;
+  const inputs = resolve(resolve(body.schema).properties.inputs).properties ?? {};
   const readers = {};
   for (const [name, raw] of Object.entries(inputs)) {
     const schema = resolve(raw);
@@ -96,7 +97,7 @@ async function start() {
   known = described.components.schemas;
   byId("about").textContent = described.info.description;
   const body = described.paths["/v1/predict"].post.requestBody.content["application/json"];
-  buildForm(body.example.inputs);
+  buildForm(body);
   list(described.paths);
 }
 
