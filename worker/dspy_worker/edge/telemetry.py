@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -41,6 +44,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._app = app
+        # prometheus_client checks and looks up labels anew at each use; ours are a small set.
+        self._series = functools.cache(_series)
         self._requests = Counter(
             REQUESTS, "Requests by route and status.", ["app", "route", "code"], registry=registry
         )
@@ -106,8 +111,8 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self._requests.labels(self._app, route, status).inc()
-        self._duration.labels(self._app, route).observe(seconds)
+        self._series(self._requests, self._app, route, status).inc()
+        self._series(self._duration, self._app, route).observe(seconds)
 
     def overhead(self, seconds: float) -> None:
         """Count the worker's own share of one prediction's time."""
@@ -119,13 +124,13 @@ class Metrics:
 
     def lm_attempt(self, model: str, outcome: str, seconds: float) -> None:
         """Count one attempt to ask the language model; `outcome` is "ok" or an error's kind."""
-        self._lm_calls.labels(model, outcome).inc()
-        self._lm_duration.labels(model).observe(seconds)
+        self._series(self._lm_calls, model, outcome).inc()
+        self._series(self._lm_duration, model).observe(seconds)
 
     def lm_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
         """Count the tokens of one answer."""
-        self._tokens.labels(self._app, model, "input").inc(tokens_in)
-        self._tokens.labels(self._app, model, "output").inc(tokens_out)
+        self._series(self._tokens, self._app, model, "input").inc(tokens_in)
+        self._series(self._tokens, self._app, model, "output").inc(tokens_out)
 
     def lm_retry(self, model: str) -> None:
         """Count one repeated attempt."""
@@ -138,3 +143,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _series(metric: Any, *labels: object) -> Any:  # noqa: ANN401 - a counter or a histogram
+    return metric.labels(*labels)
