@@ -159,6 +159,30 @@ def test_a_demo_that_does_not_fit_is_named() -> None:
         load(spec)
 
 
+async def test_a_tool_whose_decorator_hides_that_it_is_asynchronous_is_awaited(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "users_tools.py").write_text(
+        "def decorated(function):\n"
+        "    def stock(item: str):\n"
+        "        return function(item)\n"
+        "    return stock\n"
+        "@decorated\n"
+        "async def stock(item):\n"
+        "    return f'7 {item}s are left'\n"
+    )
+    spec = {
+        "signature": {"inputs": [{"name": "question"}], "outputs": [{"name": "answer"}]},
+        "module": {"type": "ReAct", "tools": ["users_tools:stock"], "maxIterations": 1},
+    }
+    step = chat(next_thought="look", next_tool_name="stock", next_tool_args='{"item": "pen"}')
+    loaded, fake = load(spec, step, chat(reasoning="r", answer="7"), source=tmp_path)
+
+    await loaded.run({"question": "How many pens?"})
+
+    assert "7 pens are left" in str(fake.requests[-1])
+
+
 async def test_react_calls_a_users_plain_tool_in_a_thread(tmp_path: Path) -> None:
     (tmp_path / "users_tools.py").write_text(
         "import threading\n"

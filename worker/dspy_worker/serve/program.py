@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -155,7 +156,9 @@ def _tool(reference: str, pool: ThreadPoolExecutor) -> dspy.Tool:
 def _threaded(pool: ThreadPoolExecutor, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(**kwargs: Any) -> Any:  # noqa: ANN401 - the user's arguments and result
-        return await in_thread(pool, function, **kwargs)
+        found = await in_thread(pool, function, **kwargs)
+        # A decorator may hide that the function is asynchronous.
+        return await found if inspect.isawaitable(found) else found
 
     return call
 
