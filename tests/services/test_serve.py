@@ -260,6 +260,18 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_disturbs_nobody(worker: 
     assert worker.predict(text="A zebra.").status_code == 200
 
 
+def test_a_body_that_does_not_arrive_is_not_waited_for(worker: Worker) -> None:
+    host, port = worker.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"X-Request-Timeout-Seconds: 0.2\r\nContent-Length: 100\r\n\r\n{"
+        )
+        answer = connection.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 504 ")
+
+
 def test_garbage_is_asked_for_again_once_and_then_a_problem(worker: Worker, lm: PracticeLM) -> None:
     lm.faults(kind="garbage")
 

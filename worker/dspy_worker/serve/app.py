@@ -42,7 +42,7 @@ class Public:
     async def predict(self, request: Request) -> Response:
         """Answer `POST /v1/predict`."""
         call = self._call(request)
-        text = await wire.body(request, self.document.serving.max_request_bytes)
+        text = await self._body(request, call)
         inputs: pydantic.BaseModel = schema.parse(self.service.program.schema.predict, text)
         self._check_keys()
 
@@ -60,7 +60,7 @@ class Public:
     async def batch(self, request: Request) -> Response:
         """Answer `POST /v1/batch`."""
         began, call = time.monotonic(), self._call(request)
-        text = await wire.body(request, self.document.serving.max_request_bytes)
+        text = await self._body(request, call)
         items: Sequence[pydantic.BaseModel] = schema.parse(self.service.program.schema.batch, text)
         self._check_keys()
         batch = Batch(self.service, items, call.deadline)
@@ -74,6 +74,10 @@ class Public:
         limit = self.document.serving.timeout_seconds
         seconds = deadline.timeout(limit, request.headers.get(deadline.HEADER))
         return Call(time.monotonic() + seconds)
+
+    async def _body(self, request: Request, call: Call) -> bytes:
+        most = self.document.serving.max_request_bytes
+        return await wire.body(request, most, call.remaining())
 
     def _check_keys(self) -> None:
         """Refuse before a slot is taken; a client learns the reason, the place stays inside."""

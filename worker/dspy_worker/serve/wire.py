@@ -35,10 +35,16 @@ class ClientGone(Exception):  # noqa: N818 - nothing failed, somebody left
     """The client has closed the connection; nobody reads the answer."""
 
 
-async def body(request: Request, max_bytes: int) -> bytes:
+async def body(request: Request, max_bytes: int, seconds: float) -> bytes:
     """Return the JSON text of a request.
 
+    Args:
+        request: The request.
+        max_bytes: How large it may be.
+        seconds: How long it may take to arrive.
+
     Raises:
+        DeadlineExceeded: The client sent it too slowly.
         MediaTypeUnsupported: The body is declared as something else.
         BodyTooLarge: It is larger than `max_bytes`, as declared or as sent.
         MalformedBody: It is nested too deeply.
@@ -46,7 +52,11 @@ async def body(request: Request, max_bytes: int) -> bytes:
     """
     _check_media_type(request.headers.get("content-type", ""))
     _check_length(request.headers.get("content-length", ""), max_bytes)
-    text = await _read(request, max_bytes)
+    try:
+        async with asyncio.timeout(seconds):
+            text = await _read(request, max_bytes)
+    except TimeoutError:
+        raise DeadlineExceeded(f"The body did not arrive within {seconds:.3g} s.") from None
     if nesting.too_deep(text):
         raise MalformedBody(f"The body is nested deeper than {nesting.MAX_DEPTH} levels.")
     return text
