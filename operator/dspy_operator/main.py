@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import uvloop
 
+from dspy_operator.core.render import Installation
 from dspy_operator.edge import credentials, health, telemetry
 from dspy_operator.errors import OperatorError
 from dspy_operator.handlers import dspyapps
 from dspy_operator.wiring import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class Settings:
         burst: Requests that may go beyond that at once.
         workers: Apps that are looked at side by side.
         log_format: "json" or "text".
+        installation: What apps are told about their surroundings.
     """
 
     namespaces: tuple[str, ...]
@@ -53,6 +55,7 @@ class Settings:
     burst: int
     workers: int
     log_format: str
+    installation: Installation
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -66,6 +69,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     )
     parser.add_argument(
         "--namespaces",
+        type=_names,
         default=default("NAMESPACES", ""),
         help="comma-separated namespaces to serve; all when empty",
     )
@@ -81,9 +85,58 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     parser.add_argument(
         "--log-format", choices=("json", "text"), default=default("LOG_FORMAT", "json")
     )
+    _add_surroundings(parser, default)
     found = vars(parser.parse_args(arguments))
-    names = tuple(name.strip() for name in found.pop("namespaces").split(",") if name.strip())
-    return Settings(namespaces=names, **found)
+    installation = Installation(
+        namespace=found.pop("operator_namespace"),
+        monitoring=found.pop("monitoring_namespaces"),
+        monitor_labels=found.pop("monitor_labels"),
+        dashboard_labels=found.pop("dashboard_labels"),
+        runbooks=found.pop("runbooks").rstrip("/"),
+    )
+    return Settings(installation=installation, **found)
+
+
+def _add_surroundings(parser: argparse.ArgumentParser, default: Callable[[str, str], str]) -> None:
+    parser.add_argument(
+        "--operator-namespace",
+        default=default("OPERATOR_NAMESPACE", ""),
+        help="namespace of this operator, which NetworkPolicies of apps let in",
+    )
+    parser.add_argument(
+        "--monitoring-namespaces",
+        type=_names,
+        default=default("MONITORING_NAMESPACES", ""),
+        help="comma-separated namespaces from which metrics are scraped",
+    )
+    parser.add_argument(
+        "--monitor-labels",
+        type=_labels,
+        default=default("MONITOR_LABELS", ""),
+        help="labels of ServiceMonitors and PrometheusRules of apps, as key=value,key=value",
+    )
+    parser.add_argument(
+        "--dashboard-labels",
+        type=_labels,
+        default=default("DASHBOARD_LABELS", "grafana_dashboard=1"),
+        help="labels of the ConfigMaps with dashboards, as key=value,key=value",
+    )
+    parser.add_argument(
+        "--runbooks",
+        default=default("RUNBOOKS", ""),
+        help="base URL of the runbooks that alerts name; none when empty",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _labels(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _names(text)]
+    if any(not key or not sign for key, sign, _ in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value,key=value")
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 async def run(settings: Settings, environ: Mapping[str, str]) -> int:
@@ -97,6 +150,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
         worker_image=settings.worker_image,
         instance=socket.gethostname(),
         limits=(settings.qps, settings.burst),
+        installation=settings.installation,
     )
     server = await health.serve(machine.health, machine.telemetry, settings.metrics_port)
     tasks = machine.start(settings.workers)

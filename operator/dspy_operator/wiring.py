@@ -14,6 +14,7 @@ from dspy_operator.edge.recorder import Recorder
 from dspy_operator.reconcile import resync
 from dspy_operator.reconcile.app import Reconciler, Tools
 from dspy_operator.reconcile.children import Children
+from dspy_operator.reconcile.optional import OptionalKinds
 from dspy_operator.reconcile.queue import Queue
 from dspy_operator.reconcile.sources import Sources
 from dspy_operator.reconcile.store import APP_KIND, Store
@@ -24,10 +25,22 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from dspy_operator.core.render import Installation
     from dspy_operator.edge.credentials import Connection
     from dspy_operator.edge.watch import ListWatch, Sink
 
-OWNED_KINDS: Final = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "Pod")
+OWNED_KINDS: Final = (
+    "Deployment",
+    "Service",
+    "ConfigMap",
+    "ServiceAccount",
+    "Pod",
+    "HorizontalPodAutoscaler",
+    "Ingress",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "PodDisruptionBudget",
+)
 _RUNNING: Final = "Running"
 
 
@@ -49,6 +62,7 @@ class Machine:
         worker_image: str,
         instance: str,
         limits: tuple[float, int],
+        installation: Installation,
     ) -> None:
         """Wire everything; nothing runs before `start`.
 
@@ -58,6 +72,7 @@ class Machine:
             worker_image: Image of apps that name none.
             instance: Name of this process, for Events.
             limits: Requests per second to the API server, and the burst beyond that.
+            installation: What apps are told about their surroundings.
         """
         self._connection = connection
         self._namespaces = namespaces or ("",)
@@ -70,10 +85,13 @@ class Machine:
         self.health = health.Health(longest=self.queue.longest, is_ready=self._missing)
         self._sources = Sources(self._cluster, self._source_changed)
         self._poller = workers.Poller(self._targets, self.queue.add, self.telemetry)
-        self._reconciler = self._make_reconciler(worker_image, instance)
+        self._optional = OptionalKinds(
+            self._cluster, self._owned_lists, self._forget_kind, self._look_at_all
+        )
+        self._reconciler = self._make_reconciler(worker_image, instance, installation)
         self._apps = self._lists(APP_KIND, "", self.store)
         self._watches = [
-            *(w for kind in OWNED_KINDS for w in self._lists(kind, names.SELECTOR, self.store)),
+            *(each for kind in OWNED_KINDS for each in self._owned_lists(kind)),
             *self._lists("ConfigMap", "", self._sources, metadata_only=True),
         ]
 
@@ -81,7 +99,8 @@ class Machine:
         """Start all tasks, with `count` workers; none of them ends by itself."""
         parts = [
             health.watch_loop(self.health, self.telemetry),
-            resync.run(self._watches, self._apps, self.store, self.queue),
+            resync.run(self._watches, self._apps, self._optional, self.store, self.queue),
+            self._optional.run(),
             self._poller.run(),
             *(each.run() for each in self._watches),
             *(self.queue.run_worker() for _ in range(count)),
@@ -113,7 +132,9 @@ class Machine:
     async def _reconcile(self, key: Key) -> float | None:
         return await self._reconciler(key)
 
-    def _make_reconciler(self, worker_image: str, instance: str) -> Reconciler:
+    def _make_reconciler(
+        self, worker_image: str, instance: str, installation: Installation
+    ) -> Reconciler:
         recorder = Recorder(self._cluster, instance=instance)
         tools = Tools(
             cluster=self._cluster,
@@ -123,9 +144,22 @@ class Machine:
             children=Children(self._cluster, self.store, self._sources, recorder, self.telemetry),
             recorder=recorder,
             telemetry=self.telemetry,
+            optional=self._optional,
+            installation=installation,
             default_image=worker_image,
         )
         return Reconciler(tools)
+
+    def _owned_lists(self, kind: str) -> list[ListWatch]:
+        return self._lists(kind, names.SELECTOR, self.store)
+
+    def _forget_kind(self, kind: str) -> None:
+        self.store.forget_kind(kind)
+        self.health.forget(kind)
+
+    def _look_at_all(self) -> None:
+        for key in self.store.apps():
+            self.queue.add(key)
 
     def _lists(
         self, kind: str, labels: str, sink: Sink, *, metadata_only: bool = False
@@ -145,6 +179,8 @@ class Machine:
 
     def _missing(self) -> str:
         waiting = [w.selection.kind for w in [*self._apps, *self._watches] if not w.listed.is_set()]
+        if not self._optional.looked.is_set():
+            waiting.append("the optional kinds")
         if waiting:
             return f"not listed yet: {', '.join(waiting)}"
         return "" if self.queue.drained.is_set() else "the first look at all apps is not done"
@@ -157,6 +193,7 @@ class Machine:
         """Yield the workers that can be asked."""
         for app in self.store.apps():
             token = self._ops_token(app)
+            scaled = self.store.get("HorizontalPodAutoscaler", app) is not None
             for pod in self.store.pods(app) if token else ():
                 status = pod["status"]
                 if status.get("phase") == _RUNNING and status.get("podIP"):
@@ -166,6 +203,7 @@ class Machine:
                         address=status["podIP"],
                         token=token,
                         ready=_is_ready(pod),
+                        scaled=scaled,
                     )
 
     def _ops_token(self, app: Key) -> str:

@@ -60,6 +60,25 @@ def service(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
     return {"network": {"service": changes}}
 
 
+def scaling(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    """Return an app with an autoscaler; None takes a part out."""
+    whole = {"maxReplicas": 5, "cpuPercent": 70, **changes}
+    return serving(autoscaling={k: v for k, v in whole.items() if v is not None})
+
+
+def keda(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    given = {"type": "ScaledObject", "prometheusAddress": "http://prometheus:9090"}
+    return scaling(**{**given, "inFlightRequests": 20, "cpuPercent": None, **changes})
+
+
+def volume(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return serving(cacheVolume={"size": "1Gi", **changes})
+
+
+def egress(**entry: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"network": {"policy": {"egress": [entry]}}}
+
+
 @pytest.fixture(scope="module")
 def namespace(light_cluster: LightCluster) -> str:
     return light_cluster.access.create_namespace("crd")
@@ -118,6 +137,42 @@ RULES = [
     pytest.param(serving(env=[{"name": "HOME", "value": "/x"}]),
                  serving(env=[{"name": "DSPY_WORKER_X", "value": "1"}]),
                  "belong to the worker", id="reserved variable"),
+    pytest.param(scaling(minReplicas=5), scaling(minReplicas=6),
+                 "minReplicas must not be above", id="fewest above most"),
+    pytest.param(keda(minReplicas=0), scaling(minReplicas=0),
+                 "minReplicas 0 needs autoscaling.type ScaledObject", id="zero without KEDA"),
+    pytest.param(scaling(memoryPercent=80), scaling(cpuPercent=None),
+                 "autoscaling needs at least one target", id="no target"),
+    pytest.param(keda(minReplicas=0),
+                 keda(minReplicas=0, cpuPercent=70, inFlightRequests=None, prometheusAddress=None),
+                 "minReplicas 0 needs inFlightRequests", id="zero by CPU"),
+    pytest.param(keda(), keda(prometheusAddress=None),
+                 "set autoscaling.prometheusAddress", id="KEDA without Prometheus"),
+    pytest.param(keda(), scaling(prometheusAddress="http://prometheus:9090"),
+                 "prometheusAddress works only with", id="Prometheus without KEDA"),
+    pytest.param(keda(prometheusAddress="https://prom.example.com"),
+                 keda(prometheusAddress="prometheus:9090"),
+                 "prometheusAddress must be an http or https URL", id="Prometheus address"),
+    pytest.param(scaling(), serving(autoscaling={"maxReplicas": 5, "cpuPercent": 70},
+                                    resources={"requests": {"memory": "1Gi"}}),
+                 "cpuPercent is a share of resources.requests.cpu", id="CPU request"),
+    pytest.param(scaling(cpuPercent=None, memoryPercent=80),
+                 serving(autoscaling={"maxReplicas": 5, "memoryPercent": 80},
+                         resources={"requests": {"cpu": "1"}}),
+                 "memoryPercent is a share of resources.requests.memory", id="memory request"),
+    pytest.param(serving(cacheVolume={"size": "1Gi", "accessMode": "ReadWriteMany"}, replicas=3),
+                 serving(cacheVolume={"size": "1Gi"}, replicas=3),
+                 "ReadWriteOnce ties all pods to one node", id="one node, three pods"),
+    pytest.param(serving(maxUnavailable="25%"), serving(maxUnavailable=0),
+                 "with 0 a drain would wait for ever", id="no pod may go"),
+    pytest.param(serving(maxUnavailable=2), serving(maxUnavailable="0%"),
+                 "with 0 a drain would wait for ever", id="no share may go"),
+    pytest.param(egress(cidr="10.0.0.0/8"), egress(cidr="10.0.0.0/8", namespace="x"),
+                 "exactly one of cidr and namespace", id="egress to two"),
+    pytest.param(egress(namespace="redis", ports=[6379]), egress(ports=[6379]),
+                 "exactly one of cidr and namespace", id="egress to nobody"),
+    pytest.param(egress(cidr="fd00::/8"), egress(cidr="10.0.0.1"),
+                 "policy.egress.cidr must be a network", id="egress to an address"),
     pytest.param(service(type="NodePort", nodePort=30080), service(nodePort=30080),
                  "nodePort works only with service.type NodePort", id="node port"),
 ]  # fmt: skip
@@ -144,6 +199,20 @@ SHAPES = [
     pytest.param(serving(env=[{"name": "_A1", "value": ""}]),
                  serving(env=[{"name": "1A", "value": ""}]), "env[0].name", id="variable name"),
     pytest.param(serving(replicas=0), serving(replicas=-1), "replicas", id="replicas"),
+    pytest.param(scaling(), scaling(maxReplicas=None), "autoscaling.maxReplicas", id="no most"),
+    pytest.param(keda(), scaling(type="VPA"), "autoscaling.type", id="autoscaler"),
+    pytest.param(volume(size="1.5Gi"), volume(size="big"), "cacheVolume.size", id="size"),
+    pytest.param({"network": {"ingress": {"host": "*.example.com"}}},
+                 {"network": {"ingress": {"host": "http://example.com"}}},
+                 "ingress.host", id="host"),
+    pytest.param({"network": {"ingress": {"host": "a.b", "path": "/qa"}}},
+                 {"network": {"ingress": {"host": "a.b", "path": "qa"}}},
+                 "ingress.path", id="path"),
+    pytest.param({"network": {"httpRoute": {"parentRefs": [{"name": "gate"}]}}},
+                 {"network": {"httpRoute": {"parentRefs": []}}}, "parentRefs", id="no gateway"),
+    pytest.param({"monitoring": {"rules": {"labels": {"release": "prom"}}}},
+                 {"monitoring": {"rules": {"labels": {"release": "a b"}}}},
+                 "rules.labels", id="label"),
     pytest.param({"imagePullPolicy": "Always"}, {"imagePullPolicy": "Sometimes"},
                  "imagePullPolicy", id="pull policy"),
     pytest.param(serving(), {"typo": 1}, 'unknown field "spec.typo"', id="unknown field"),
@@ -177,6 +246,30 @@ def test_names(light_cluster: LightCluster, namespace: str, name: str, message: 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": "1Gi", "storageClassName": "fast"}, "storageClassName cannot change"),
+        ({"size": "1Gi", "accessMode": "ReadWriteMany"}, "accessMode cannot change"),
+    ],
+)
+def test_a_volume_may_grow_and_not_change(
+    light_cluster: LightCluster, namespace: str, change: Changes, message: str
+) -> None:
+    name = message[:6].lower()
+    claim = {"size": "1Gi", "storageClassName": "slow", "accessMode": "ReadWriteOnce"}
+    made = {**app(serving(cacheVolume=claim), name)}
+    made["metadata"]["namespace"] = namespace
+    light_cluster.access.apply(made)
+
+    made["spec"]["serving"]["cacheVolume"] = {**claim, "size": "2Gi"}
+    light_cluster.access.apply(made)
+    made["spec"]["serving"]["cacheVolume"] = {**claim, **change}
+    with pytest.raises(DevclusterError) as caught:
+        light_cluster.access.apply(made)
+    assert message in str(caught.value)
+
+
 def test_defaults_are_filled_in(light_cluster: LightCluster, namespace: str) -> None:
     made = json.loads(try_out(light_cluster, namespace, app({})))
 
@@ -203,5 +296,6 @@ def test_every_rule_of_the_crd_is_tried() -> None:
     tried = [str(p.values[2]) for p in RULES] + [
         "at most 52 characters",
         "must start with a letter",
+        "cannot change",
     ]
     assert [m for m in found if not any(t in m for t in tried)] == []

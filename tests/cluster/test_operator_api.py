@@ -1,215 +1,18 @@
-"""The operator as a process of its own against a real API server: what it writes, and when.
+"""What the operator writes, and when, against a real API server."""
 
-No pod runs here: the tests play the kubelet by patching the status of pods. The operator is a
-user of its own with the rights that the chart gives it, so a missing right shows.
-"""
-
-import contextlib
-import copy
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from devcluster.access import Access
-from devcluster.errors import DevclusterError
-from devcluster.layout import Layout
-from devcluster.light import LightCluster, free_ports
-from devcluster.progress import Progress
-from devcluster.target import find_helm
+from devcluster.light import LightCluster
+from tests.cluster.operator_world import CHILDREN, World, app, until
 
 pytestmark = [pytest.mark.api_server, pytest.mark.timeout(180)]
 
-ROOT = Path(__file__).parents[2]
-USER = "dspy-operator-under-test"
-CHILDREN = "deployments,services,configmaps,serviceaccounts"
 PYTHON = {"python": {"entrypoint": "shop:build"}, "source": {"configMapRef": {"name": "shop"}}}
-APP: dict[str, Any] = {
-    "apiVersion": "dspy-operator.io/v1alpha1",
-    "kind": "DSPyApp",
-    "metadata": {"name": "tickets"},
-    "spec": {
-        "program": {"signature": {"inputs": [{"name": "text"}], "outputs": [{"name": "label"}]}},
-        "models": [{"name": "main", "model": "practice", "endpoint": "http://lm:8080/v1"}],
-        "serving": {"replicas": 2},
-    },
-}
-
-
-def app(name: str = "tickets", **spec: object) -> dict[str, Any]:
-    """Return the test's DSPyApp with parts of its spec merged in or, with None, left out."""
-    made = copy.deepcopy(APP)
-    made["metadata"]["name"] = name
-    made["spec"].update(spec)
-    return made
-
-
-def until(true: Callable[[], Any], what: str, seconds: float = 15) -> float:
-    """Wait until something holds; return the seconds it took."""
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.05)
-    return time.monotonic() - started
-
-
-@dataclass
-class Operator:
-    """The program `dspy-operator` as a process."""
-
-    kubeconfig: Path
-    log: Path
-    port: int = field(default_factory=lambda: free_ports(1))
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [Path(sys.executable).parent / "dspy-operator", f"--metrics-port={self.port}"],
-                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
-                stderr=log,
-            )
-        until(self.is_ready, "the operator to be ready", 30)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(timeout=30)
-
-    def runs(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def is_ready(self) -> bool:
-        assert self.runs(), self.log.read_text()[-2000:]
-        return self.get("readyz")[0] == 200
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as got:
-                return got.status, got.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except (TimeoutError, urllib.error.URLError):
-            return 0, ""
-
-    def metric(self, name: str) -> float:
-        lines = [x for x in self.get("metrics")[1].splitlines() if x.startswith(name)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-@dataclass
-class World:
-    """One namespace, and what a user, a kubelet and an auditor see and do there."""
-
-    access: Access
-    namespace: str
-    operator: Operator
-
-    def kubectl(self, *args: str, stdin: str | None = None) -> str:
-        return self.access.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin)
-
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "--output=json"))
-        return found
-
-    def names(self, kinds: str, name: str = "tickets") -> list[str]:
-        selector = f"--selector=dspy-operator.io/app={name}"
-        return self.kubectl("get", kinds, selector, "--output=name").split()
-
-    def apply(self, manifest: dict[str, Any]) -> None:
-        self.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
-
-    def patch(self, kind: str, name: str, patch: dict[str, Any]) -> None:
-        self.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps(patch)}")
-
-    def condition(self, kind: str, name: str = "tickets") -> dict[str, Any]:
-        """Return a condition that speaks of the present generation, else nothing."""
-        live = self.get("dspyapp", name)
-        if live.get("status", {}).get("observedGeneration") != live["metadata"]["generation"]:
-            return {}
-        return next((c for c in live["status"]["conditions"] if c["type"] == kind), {})
-
-    def wait_reason(
-        self, reason: str, name: str = "tickets", kind: str = "Ready"
-    ) -> dict[str, Any]:
-        until(lambda: self.condition(kind, name).get("reason") == reason, f"{kind} {reason}")
-        return self.condition(kind, name)
-
-    def pods(self, name: str = "tickets") -> list[str]:
-        return self.names("pods", name)
-
-    def play_kubelet(self, name: str = "tickets", **status: object) -> None:
-        """Let all pods become ready, or show another status."""
-        ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
-        wanted = status or {"phase": "Running", "conditions": ready}
-        count = self.get("deployment", name)["spec"]["replicas"]
-        until(lambda: len(self.pods(name)) >= count, "pods")
-        patch = f"--patch={json.dumps({'status': wanted})}"
-        for pod in self.pods(name):
-            with contextlib.suppress(DevclusterError):  # its ReplicaSet has just deleted it
-                self.kubectl("patch", pod, "--subresource=status", "--type=merge", patch)
-
-    def serve(self, manifest: dict[str, Any]) -> None:
-        """Apply an app and let it become ready."""
-        name = manifest["metadata"]["name"]
-        self.apply(manifest)
-        until(lambda: f"deployment.apps/{name}" in self.names("deployments", name), "Deployment")
-        self.play_kubelet(name)
-        self.wait_reason("Serving", name)
-
-    def marker(self) -> int:
-        return self.access.audit_marker()
-
-    def writes(self, since: int) -> list[str]:
-        """Return the operator's writes in this namespace, Events left out."""
-        return [
-            f"{e.verb} {e.resource}{'/' if e.subresource else ''}{e.subresource} {e.name}"
-            for e in self.access.audit(since)
-            if e.user == USER and e.namespace == self.namespace and e.resource != "events"
-        ]
-
-
-@pytest.fixture(scope="module")
-def rules(light_cluster: LightCluster) -> list[dict[str, Any]]:
-    """Give the operator's user the rights that the chart gives its service account."""
-    helm = find_helm(Layout.of_checkout(), Progress(quiet=True))
-    command = [helm, "template", "dspy-operator", ROOT / "charts" / "dspy-operator"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    made = [d for d in yaml.safe_load_all(text) if d and d["kind"].startswith("ClusterRole")]
-    for binding in made:
-        if binding["kind"] == "ClusterRoleBinding":
-            group = "rbac.authorization.k8s.io"
-            binding["subjects"] = [{"kind": "User", "name": USER, "apiGroup": group}]
-    light_cluster.access.apply(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def operator(
-    light_cluster: LightCluster, rules: object, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    running = Operator(kubeconfig=light_cluster.access.kubeconfig_for(USER), log=log)
-    running.start()
-    yield running
-    if running.runs():
-        assert running.stop() == 0, log.read_text()[-2000:]
-
-
-@pytest.fixture
-def world(light_cluster: LightCluster, light_namespace: str, operator: Operator) -> World:
-    return World(access=light_cluster.access, namespace=light_namespace, operator=operator)
 
 
 def test_an_app_costs_its_children_and_two_status_writes(world: World) -> None:
@@ -220,17 +23,19 @@ def test_an_app_costs_its_children_and_two_status_writes(world: World) -> None:
         "configmap/tickets-config",
         "configmap/tickets-ops",
         "deployment.apps/tickets",
+        "poddisruptionbudget.policy/tickets",
         "service/tickets",
         "serviceaccount/tickets",
     ]
     writes = world.writes(start)
-    assert sorted(writes[:4]) == [
+    assert sorted(writes[:5]) == [
         "patch configmaps tickets-config",
         "patch configmaps tickets-ops",
+        "patch poddisruptionbudgets tickets",
         "patch serviceaccounts tickets",
         "patch services tickets",
     ], "what pods need comes first, in any order"
-    assert writes[4:] == [
+    assert writes[5:] == [
         "patch deployments tickets",
         "patch dspyapps/status tickets",
         "patch dspyapps/status tickets",
@@ -310,7 +115,7 @@ def test_deleted_children_come_back(world: World) -> None:
     old = world.get("configmap", "tickets-ops")["data"]["token"]
     world.kubectl("delete", "service/tickets", "configmap/tickets-ops", "deployment/tickets")
 
-    until(lambda: len(world.names(CHILDREN)) == 5, "the children to come back")
+    until(lambda: len(world.names(CHILDREN)) == 6, "the children to come back")
     assert world.get("configmap", "tickets-ops")["data"]["token"] != old
 
 
@@ -392,8 +197,8 @@ def test_what_happened_while_the_operator_was_away_is_caught_up(world: World) ->
     world.apply(app("second"))
     world.operator.start()
 
-    until(lambda: len(world.names(CHILDREN)) == 5, "the Service to come back")
-    until(lambda: len(world.names(CHILDREN, "second")) == 5, "the second app's children")
+    until(lambda: len(world.names(CHILDREN)) == 6, "the Service to come back")
+    until(lambda: len(world.names(CHILDREN, "second")) == 6, "the second app's children")
 
 
 def test_a_spec_that_only_the_reader_refuses_is_stalled_and_heals(world: World) -> None:
@@ -485,7 +290,7 @@ def test_an_object_of_somebody_else_is_not_taken_over(world: World) -> None:
     assert "ownerReferences" not in world.get("configmap", "tickets-config")["metadata"]
 
     world.kubectl("delete", "configmap", "tickets-config")
-    until(lambda: len(world.names(CHILDREN)) == 5, "the children", 60)
+    until(lambda: len(world.names(CHILDREN)) == 6, "the children", 60)
 
 
 def test_rights_that_are_gone_for_a_while_are_waited_for(
@@ -535,8 +340,8 @@ def test_an_api_server_that_is_away_for_20_seconds_is_waited_for(
     world.kubectl("delete", "service", "tickets")
     world.apply(app("second"))
 
-    until(lambda: len(world.names(CHILDREN)) == 5, "the Service to come back", 30)
-    until(lambda: len(world.names(CHILDREN, "second")) == 5, "the second app's children", 30)
+    until(lambda: len(world.names(CHILDREN)) == 6, "the Service to come back", 30)
+    until(lambda: len(world.names(CHILDREN, "second")) == 6, "the second app's children", 30)
     assert alive == (200, "ok\n")
     until(lambda: world.pods("second"), "the cluster's own controllers, for other tests", 120)
     assert "patch deployments tickets" not in world.writes(start)

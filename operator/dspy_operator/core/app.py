@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dspy_operator.core import options as optional_parts
 from dspy_operator.errors import SpecError
 from dspy_worker.contract import app as contract
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.options import Options, Scaling
 
 DIGEST_DIGITS = 12
 """Hex digits of a digest that people see."""
@@ -56,7 +58,8 @@ class App:
         image: The worker image, from the spec or the operator's default.
         document: The canonical JSON that the workers load.
         program: What the worker's reader made of the document.
-        replicas: Pods wanted.
+        replicas: Pods wanted; without meaning while an autoscaler decides.
+        options: The parts of the spec that an app may go without.
     """
 
     name: str
@@ -69,6 +72,12 @@ class App:
     replicas: int
     pod: Pod
     service: Service
+    options: Options
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """What the autoscaler is told; None where the spec says the number of pods."""
+        return self.options.scaling
 
     @property
     def source(self) -> str | None:
@@ -115,6 +124,7 @@ def parse(manifest: Manifest, *, default_image: str) -> App:
         replicas=serving.get("replicas", 1),
         pod=_pod(spec, serving),
         service=_service(spec.get("network", {}).get("service", {})),
+        options=optional_parts.read(spec),
     )
 
 

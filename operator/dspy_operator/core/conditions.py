@@ -21,16 +21,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dspy_operator.core import trouble
+from dspy_operator.core.options import HPA
 from dspy_operator.core.trouble import Trouble
 
 if TYPE_CHECKING:
     from dspy_operator.core.app import App
+    from dspy_operator.core.options import Scaling
     from dspy_operator.core.world import Pod, Rollout, World
     from dspy_operator.errors import OperatorError
 
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
 CREDENTIALS, PAUSED = "LMCredentialsReady", "Paused"
 SOURCE_MISSING = "SourceMissing"
+KINDS_MISSING, HELD, AUTOSCALING = "KindsMissing", "ScaleUpHeld", "AutoscalingReady"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +70,12 @@ def of_error(error: OperatorError) -> Verdict:
 
 def of_world(app: App, world: World) -> Verdict:
     """Judge an app whose objects are in place."""
-    credentials = _credentials(app, world)
+    more = (*_credentials(app, world), *_autoscaling(app, world), *_kinds_missing(world))
     if world.source_missing is not None:
-        return _verdict(ready=False, found=_source_missing(world), more=credentials)
+        return _verdict(ready=False, found=_source_missing(world), more=more)
     if world.rollout is None:
-        return _verdict(ready=False, found=_STARTING, more=credentials)
-    return _of_rollout(app, world.rollout, world.pods, credentials)
+        return _verdict(ready=False, found=_STARTING, more=more)
+    return _of_rollout(app, world.rollout, world.pods, more)
 
 
 def paused(message: str = "spec.paused is true: nothing is written for this app") -> Condition:
@@ -86,18 +89,19 @@ _STARTING = Trouble(
 
 
 def _of_rollout(
-    app: App, rollout: Rollout, pods: tuple[Pod, ...], credentials: tuple[Condition, ...]
+    app: App, rollout: Rollout, pods: tuple[Pod, ...], more: tuple[Condition, ...]
 ) -> Verdict:
-    if app.replicas == 0 and rollout.wanted == 0 and rollout.replicas == 0:
-        return _good("ScaledToZero", "No pod is wanted: spec.serving.replicas is 0.", credentials)
-    complete = rollout.completed and rollout.updated == rollout.replicas >= app.replicas > 0
-    if complete and rollout.ready >= app.replicas == rollout.replicas:
-        return _good("Serving", f"The app answers at {app.address}.", credentials)
+    wanted = app.replicas if app.scaling is None else rollout.wanted
+    if wanted == 0 and rollout.wanted == 0 and rollout.replicas == 0:
+        return _good("ScaledToZero", _no_pod(app), more)
+    complete = rollout.completed and rollout.updated == rollout.replicas >= wanted > 0
+    if complete and rollout.ready >= wanted == rollout.replicas:
+        return _good("Serving", f"The app answers at {app.address}.", more)
     found = trouble.of_pods(pods, rollout) or _STARTING
     previous = sum(pod.ready for pod in pods if pod.template != rollout.template)
     if previous and not found.expected:
         found = found.with_note(_previous(previous))
-    return _verdict(ready=_answers(rollout, pods), found=found, more=credentials)
+    return _verdict(ready=_answers(rollout, pods), found=found, more=more)
 
 
 def _answers(rollout: Rollout, pods: tuple[Pod, ...]) -> bool:
@@ -108,6 +112,12 @@ def _answers(rollout: Rollout, pods: tuple[Pod, ...]) -> bool:
     if rollout.observed:
         return rollout.rolled_out and rollout.ready > 0
     return rollout.rolled_out and any(p.ready and p.template == rollout.template for p in pods)
+
+
+def _no_pod(app: App) -> str:
+    if app.scaling is None:
+        return "No pod is wanted: spec.serving.replicas is 0."
+    return "No pod is wanted at the moment: the autoscaler has scaled the app to zero."
 
 
 def _previous(count: int) -> str:
@@ -163,3 +173,50 @@ def _credentials(app: App, world: World) -> tuple[Condition, ...]:
 
 def _credential(status: bool | None, reason: str, message: str) -> Condition:  # noqa: FBT001 - a status
     return Condition(type=CREDENTIALS, status=status, reason=reason, message=message)
+
+
+def _autoscaling(app: App, world: World) -> tuple[Condition, ...]:
+    """Tell whether the autoscaler can work; absent where the spec says the number of pods."""
+    if app.scaling is None:
+        return ()
+    found = world.autoscaler
+    if found is None:
+        status, reason, message = _no_autoscaler(app.scaling)
+    elif found.trouble:
+        status, reason = False, found.trouble
+        message = f"{found.kind} {app.name} cannot scale: kubectl describe tells more."
+    elif not found.reported:
+        status, reason = None, "NotReported"
+        message = f"{found.kind} {app.name} has not said yet whether it can scale."
+    else:
+        status, reason = True, "ScalingActive"
+        message = f"{found.kind} {app.name} decides about the number of pods."
+    ready = Condition(type=AUTOSCALING, status=status, reason=reason, message=message)
+    return (ready, _HELD) if world.held else (ready,)
+
+
+_HELD = Condition(
+    type=HELD,
+    status=True,
+    reason="ProviderThrottles",
+    message="The LM provider throttles this app: more pods would not help, so none are added.",
+)
+
+
+def _no_autoscaler(scaling: Scaling) -> tuple[bool | None, str, str]:
+    only_pods = scaling.cpu_percent is None and scaling.memory_percent is None
+    if scaling.kind == HPA and only_pods:
+        message = (
+            "inFlightRequests and queuedRequests need an API that the cluster does not serve, "
+            "custom.metrics.k8s.io; cpuPercent works without it, and so does a ScaledObject."
+        )
+        return False, "NoMetricsAPI", message
+    return None, "NotReported", f"The {scaling.kind} does not exist yet."
+
+
+def _kinds_missing(world: World) -> tuple[Condition, ...]:
+    if not world.kinds_missing:
+        return ()
+    names = ", ".join(world.kinds_missing)
+    message = f"The cluster does not serve {names}: install what brings it, or remove the field."
+    return (Condition(type=KINDS_MISSING, status=True, reason="NotServed", message=message),)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 MANAGER: Final = "dspy-operator"
 """Field manager of everything but status; also the value of `managed-by`."""
 STATUS_MANAGER: Final = "dspy-operator-status"
+SCALE_MANAGER: Final = "dspy-operator-scale"
+"""Field manager that keeps `replicas` in place while nobody else owns it yet."""
+MANAGERS: Final = frozenset({MANAGER, STATUS_MANAGER, SCALE_MANAGER})
 
 APP_LABEL: Final = "dspy-operator.io/app"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -26,6 +29,11 @@ CONFIG_DIGEST: Final = "dspy-operator.io/config-digest"
 TEMPLATE: Final = "dspy-operator.io/template"
 """On the pod template: hash of the rest of it, so that a pod tells which template made it."""
 
+SCALED_BY: Final = "dspy-operator.io/scaled-by"
+"""On the Deployment: who decides about its replicas, BY_SPEC or BY_AUTOSCALER."""
+BY_SPEC: Final = "Spec"
+BY_AUTOSCALER: Final = "Autoscaler"
+
 
 def config_map(app: str) -> str:
     """Return the name of the ConfigMap with the app document."""
@@ -35,6 +43,26 @@ def config_map(app: str) -> str:
 def ops_config_map(app: str) -> str:
     """Return the name of the ConfigMap with the token of the workers' `/state`."""
     return f"{app}-ops"
+
+
+def cache_claim(app: str) -> str:
+    """Return the name of the claim of the cache volume."""
+    return f"{app}-cache"
+
+
+def metrics_service(app: str) -> str:
+    """Return the name of the headless Service of the ops ports."""
+    return f"{app}-metrics"
+
+
+def dashboard(app: str) -> str:
+    """Return the name of the ConfigMap with the dashboard."""
+    return f"{app}-dashboard"
+
+
+def pod_selector(app: str) -> str:
+    """Return the label selector of an app's pods as text."""
+    return f"{APP_LABEL}={app}"
 
 
 def selector(app: str) -> dict[str, str]:

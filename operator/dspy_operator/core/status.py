@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dspy_operator import errors
-from dspy_operator.core import conditions
+from dspy_operator.core import conditions, names
 
 if TYPE_CHECKING:
     from dspy_operator.core.app import App
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COUNT_SECONDS: Final = 10.0
 """How long a status may show old numbers while pods come and go."""
 
-_COUNTS = ("replicas", "readyReplicas", "updatedReplicas")
+_COUNTS = ("replicas", "readyReplicas", "updatedReplicas", "wantedReplicas")
 _UNFINISHED = frozenset(
     {
         conditions.SOURCE_MISSING,
@@ -57,8 +57,12 @@ def render(
         "replicas": rollout.replicas if rollout else 0,
         "readyReplicas": rollout.ready if rollout else 0,
         "updatedReplicas": rollout.updated if rollout else 0,
+        "selector": names.pod_selector(live["metadata"]["name"]),
     }
     if app is not None:
+        # While an autoscaler decides, the Deployment knows how many pods are wanted.
+        decided = rollout if app.scaling is not None else None
+        status["wantedReplicas"] = decided.wanted if decided else app.replicas
         status |= {"address": app.address, "image": app.image, "configDigest": app.digest}
     return status
 
@@ -108,8 +112,13 @@ def reason(live: Manifest) -> str:
 
 
 def is_established(live: Manifest) -> bool:
-    """Return whether all children were there at the last look, so that a missing one is drift."""
-    return "configDigest" in live.get("status", {}) and reason(live) not in _UNFINISHED
+    """Return whether this spec's children were there at the last look: a missing one is drift."""
+    status = live.get("status", {})
+    return (
+        "configDigest" in status
+        and status.get("observedGeneration") == live["metadata"]["generation"]
+        and reason(live) not in _UNFINISHED
+    )
 
 
 def is_ready(live: Manifest) -> bool:

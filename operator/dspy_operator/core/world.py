@@ -82,6 +82,21 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaler:
+    """What an autoscaler says of itself.
+
+    Attributes:
+        kind: HorizontalPodAutoscaler or ScaledObject.
+        reported: Whether it has said anything yet.
+        trouble: Why it cannot scale, in its own CamelCase word; empty while it can.
+    """
+
+    kind: str
+    reported: bool
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All that a verdict about one app depends on.
 
@@ -89,11 +104,17 @@ class World:
         rollout: The Deployment's view; None before there is one.
         pods: Pods that are not being deleted.
         source_missing: Name of the ConfigMap with Python files that is not there; else None.
+        autoscaler: What the app's autoscaler says; None where there is none.
+        held: Whether no pods are added because the LM provider throttles.
+        kinds_missing: Kinds that the app asks for and the cluster does not serve.
     """
 
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
     source_missing: str | None = None
+    autoscaler: Autoscaler | None = None
+    held: bool = False
+    kinds_missing: tuple[str, ...] = ()
 
 
 def rollout(deployment: Manifest) -> Rollout:
@@ -116,6 +137,22 @@ def rollout(deployment: Manifest) -> Rollout:
         overdue=observed and progress.get("reason") == "ProgressDeadlineExceeded",
         refusal=failure.get("message", "") if failure.get("status") == "True" else "",
         template=workload.template_hash(deployment),
+    )
+
+
+_ACTIVE = {"HorizontalPodAutoscaler": "ScalingActive", "ScaledObject": "Ready"}
+_ON_PURPOSE = "ScalingDisabled"
+"""A Deployment with 0 replicas is left alone; that is a state, not a trouble."""
+
+
+def autoscaler(live: Manifest) -> Autoscaler:
+    """Read an autoscaler."""
+    conditions = {c["type"]: c for c in live.get("status", {}).get("conditions", ())}
+    active = conditions.get(_ACTIVE[live["kind"]])
+    reason = "" if active is None else active.get("reason", "Unknown")
+    fails = active is not None and active["status"] == "False" and reason != _ON_PURPOSE
+    return Autoscaler(
+        kind=live["kind"], reported=active is not None, trouble=reason if fails else ""
     )
 
 

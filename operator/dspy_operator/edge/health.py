@@ -50,6 +50,11 @@ class Health:
         """Note a sign of life of a watch stream: an event, a bookmark, an attempt to open it."""
         self._beats[stream] = self._clock()
 
+    def forget(self, kind: str) -> None:
+        """Expect nothing of a kind's streams any more."""
+        for name in [name for name in self._beats if name.startswith(f"{kind}/")]:
+            del self._beats[name]
+
     def tick(self) -> float:
         """Note that the event loop came round; return by how much it was late, in seconds."""
         late = max(0.0, self._clock() - self._tick - 1.0)

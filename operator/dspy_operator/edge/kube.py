@@ -56,7 +56,16 @@ RESOURCES: Final = {
         Resource("api/v1", "services", "Service"),
         Resource("api/v1", "configmaps", "ConfigMap"),
         Resource("api/v1", "serviceaccounts", "ServiceAccount"),
+        Resource("api/v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
         Resource("api/v1", "pods", "Pod"),
+        Resource("apis/autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+        Resource("apis/policy/v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+        Resource("apis/networking.k8s.io/v1", "networkpolicies", "NetworkPolicy"),
+        Resource("apis/networking.k8s.io/v1", "ingresses", "Ingress"),
+        Resource("apis/gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute"),
+        Resource("apis/monitoring.coreos.com/v1", "servicemonitors", "ServiceMonitor"),
+        Resource("apis/monitoring.coreos.com/v1", "prometheusrules", "PrometheusRule"),
+        Resource("apis/keda.sh/v1alpha1", "scaledobjects", "ScaledObject"),
         Resource("apis/events.k8s.io/v1", "events", "Event"),
     )
 }
@@ -137,15 +146,36 @@ class Cluster:
         )
         return answer
 
-    async def delete(self, live: Manifest) -> None:
-        """Delete exactly the object that was looked at, not one that took its place since."""
+    async def delete(self, live: Manifest) -> Manifest | None:
+        """Delete exactly the object that was looked at, not one that took its place since.
+
+        Returns:
+            The object where a finalizer keeps it for now; None where it is gone.
+        """
         metadata = live["metadata"]
         preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
         options = {"propagationPolicy": "Background", "preconditions": preconditions}
         try:
-            await self._request("DELETE", _path(manifest.ref_of(live)), body=options)
+            answer: Manifest = await self._request(
+                "DELETE", _path(manifest.ref_of(live)), body=options
+            )
         except errors.NotFoundError:
-            return
+            return None
+        return answer if "deletionTimestamp" in answer.get("metadata", {}) else None
+
+    async def groups(self) -> frozenset[str]:
+        """Return the names of the API groups that the server knows."""
+        found = await self._request("GET", "apis")
+        return frozenset(group["name"] for group in found.get("groups", ()))
+
+    async def serves(self, kind: str) -> bool:
+        """Return whether the server has a kind in the version that we write."""
+        resource = RESOURCES[kind]
+        try:
+            found = await self._request("GET", resource.prefix)
+        except errors.NotFoundError:
+            return False
+        return any(each["name"] == resource.plural for each in found.get("resources", ()))
 
     async def pages(self, selection: Selection) -> AsyncIterator[tuple[list[Manifest], str]]:
         """Yield all objects page by page, each with the list's resourceVersion."""

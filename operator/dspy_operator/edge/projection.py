@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from dspy_operator.core import names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dspy_operator.core.manifest import Manifest
 
 WRITER: Final = "lastWriter"
@@ -30,12 +32,22 @@ def trim(live: Manifest) -> Manifest:
     others = [
         m
         for m in managers
-        if m.get("subresource") != "status" and m.get("manager") != names.MANAGER
+        if m.get("subresource") != "status" and m.get("manager") not in names.MANAGERS
     ]
     if others:
         newest = max(others, key=lambda m: m.get("time", ""))
         live[WRITER] = newest["manager"]
     return live
+
+
+def autoscaler(live: Manifest) -> Manifest:
+    """Keep the conditions of an autoscaler's status: its figures move with every measurement."""
+    live = trim(live)
+    conditions = [
+        {name: c[name] for name in ("type", "status", "reason") if name in c}
+        for c in live.get("status", {}).get("conditions", ())
+    ]
+    return {**live, "status": {"conditions": conditions}}
 
 
 def pod(live: Manifest) -> Manifest:
@@ -48,3 +60,15 @@ def pod(live: Manifest) -> Manifest:
         "metadata": {**kept, "annotations": {names.TEMPLATE: template}},
         "status": {name: status[name] for name in _POD_STATUS if name in status},
     }
+
+
+_BY_KIND: Final = {
+    "Pod": pod,
+    "HorizontalPodAutoscaler": autoscaler,
+    "ScaledObject": autoscaler,
+}
+
+
+def of_kind(kind: str) -> Callable[[Manifest], Manifest]:
+    """Return the projection of a kind."""
+    return _BY_KIND.get(kind, trim)

@@ -70,7 +70,7 @@ class ListWatch:
         self._tell = beat
         self._version = ""
         self._failures = 0
-        self._project = projection.pod if selection.kind == "Pod" else projection.trim
+        self._project = projection.of_kind(selection.kind)
 
     def _beat(self) -> None:
         self._tell(self._name)

@@ -27,6 +27,8 @@ _ROUND_SECONDS: Final = 3.0
 _UNREADY_SECONDS: Final = 2.5
 """Less than a round, so that an unready worker is asked in each."""
 _READY_SECONDS: Final = 30.0
+_SCALED_SECONDS: Final = 10.0
+"""An autoscaler looks every 15 s; it must not add pods while the LM provider throttles."""
 _TIMEOUT_SECONDS: Final = 2.0
 _TOGETHER: Final = 16
 _LARGEST_REPORT: Final = 64 * 1024
@@ -42,6 +44,7 @@ class Target:
         address: IP of the pod.
         token: The app's token.
         ready: Whether the pod is ready; such a one is asked seldom.
+        scaled: Whether an autoscaler decides about the number of pods.
     """
 
     uid: str
@@ -49,6 +52,14 @@ class Target:
     address: str
     token: str
     ready: bool
+    scaled: bool = False
+
+    @property
+    def period(self) -> float:
+        """Return the seconds between two looks."""
+        if not self.ready:
+            return _UNREADY_SECONDS
+        return _SCALED_SECONDS if self.scaled else _READY_SECONDS
 
 
 class Poller:
@@ -91,7 +102,7 @@ class Poller:
         await asyncio.gather(*(self._poll(session, target) for target in due))
 
     def _is_due(self, target: Target, now: float) -> bool:
-        period = _READY_SECONDS if target.ready else _UNREADY_SECONDS
+        period = target.period
         # A pod that was ready when it was asked last may have become unready since.
         due = min(self._due.get(target.uid, now), now + period)
         if due > now:
@@ -152,4 +163,5 @@ def _what_matters(report: WorkerState) -> tuple[object, ...]:
         report.not_ready_reason,
         report.not_ready_message,
         report.credentials,
+        report.throttled,
     )

@@ -18,8 +18,10 @@ from dspy_operator import errors
 from dspy_operator.core import app as app_spec
 from dspy_operator.core import conditions, names, plan, render, status, world
 from dspy_operator.core.manifest import Key, Ref, key_of
+from dspy_operator.core.render import Setting, scaling
 from dspy_operator.edge import projection
 from dspy_operator.reconcile.store import APP_KIND
+from dspy_operator.reconcile.throttle import Throttle
 from dspy_worker import contract
 
 if TYPE_CHECKING:
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from dspy_operator.core.app import App
     from dspy_operator.core.conditions import Verdict
     from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.render import Installation
     from dspy_operator.core.world import Rollout
     from dspy_operator.edge.kube import Cluster
     from dspy_operator.edge.recorder import Recorder
     from dspy_operator.edge.telemetry import Telemetry
     from dspy_operator.edge.workers import Reports
     from dspy_operator.reconcile.children import Children
+    from dspy_operator.reconcile.optional import OptionalKinds
     from dspy_operator.reconcile.sources import Sources
     from dspy_operator.reconcile.store import Store
 
@@ -51,6 +55,8 @@ class Tools:
     children: Children
     recorder: Recorder
     telemetry: Telemetry
+    optional: OptionalKinds
+    installation: Installation
     default_image: str
 
 
@@ -61,6 +67,7 @@ class Reconciler:
         """Use these tools."""
         self._tools = tools
         self._outdated: dict[Key, float] = {}
+        self._throttle = Throttle()
 
     async def __call__(self, key: Key) -> float | None:
         """Look at one app; return the seconds after which to look again, or None.
@@ -71,6 +78,7 @@ class Reconciler:
         live = self._tools.store.get(APP_KIND, key)
         if live is None or app_spec.is_going(live):
             self._outdated.pop(key, None)
+            self._throttle.forget(key)
             self._tools.telemetry.remove_app(key.namespace, key.name)
             return None
         if app_spec.is_paused(live):
@@ -86,36 +94,76 @@ class Reconciler:
     async def _converge(self, live: Manifest, app: App) -> float | None:
         try:
             source = await self._source_digest(app)
-            children = await self._act(live, app, source)
+            owned = self._tools.store.owned(key_of(live))
+            held = self._held_seconds(app, owned)
+            setting = self._setting(app, owned, source, throttled=held > 0)
+            children = await self._act(live, app, owned, setting)
         except (errors.RefusedError, errors.ForbiddenError, errors.NameTakenError) as error:
             await self._report(live, conditions.of_error(error), app, self._running(key_of(live)))
             raise
-        seen = self._observe(app, children, source)
-        return await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
+        seen = self._observe(app, children, setting)
+        again = await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
+        return _soonest(again, held or None)
 
     async def _source_digest(self, app: App) -> str | None:
         if app.source is None:
             return ""
         return await self._tools.sources.digest(Key(app.namespace, app.source))
 
-    async def _act(self, live: Manifest, app: App, source: str | None) -> Mapping[Ref, Manifest]:
-        owned = self._tools.store.owned(Key(app.namespace, app.name))
-        desired = render.children(app, token=_token(app, owned), source_digest=source)
-        steps = plan.plan(desired, owned, keep=render.refs(app), uid=app.uid)
+    def _held_seconds(self, app: App, owned: Mapping[Ref, Manifest]) -> float:
+        """Return for how long no pod is added, because the LM provider throttles."""
+        if app.scaling is None or not app.scaling.holds:
+            return 0.0
+        key = Key(app.namespace, app.name)
+        autoscaler = owned.get(Ref(app.scaling.kind, *_parts(key)))
+        uids = (pod["metadata"]["uid"] for pod in self._tools.store.pods(key))
+        return self._throttle.hold(
+            key,
+            [self._tools.reports[uid] for uid in uids if uid in self._tools.reports],
+            held_before=autoscaler is not None and scaling.is_held(autoscaler),
+            now=time.monotonic(),
+        )
+
+    def _setting(
+        self, app: App, owned: Mapping[Ref, Manifest], source: str | None, *, throttled: bool
+    ) -> Setting:
+        return Setting(
+            token=_token(app, owned),
+            source_digest=source,
+            installation=self._tools.installation,
+            served=self._tools.optional.served,
+            pod_metrics=self._tools.optional.pod_metrics,
+            throttled=throttled,
+            old_scaler=scaling.has_old_scaler(app, owned),
+        )
+
+    async def _act(
+        self, live: Manifest, app: App, owned: Mapping[Ref, Manifest], setting: Setting
+    ) -> Mapping[Ref, Manifest]:
+        steps = plan.plan(
+            render.children(app, setting),
+            owned,
+            keep=render.refs(app, setting),
+            uid=app.uid,
+            scaling=app.scaling,
+        )
         applied = await self._tools.children.perform(
             live, steps, established=status.is_established(live)
         )
         return {**owned, **applied}
 
-    def _observe(
-        self, app: App, children: Mapping[Ref, Manifest], source: str | None
-    ) -> world.World:
-        deployment = children.get(Ref("Deployment", app.namespace, app.name))
-        pods = self._tools.store.pods(Key(app.namespace, app.name))
+    def _observe(self, app: App, children: Mapping[Ref, Manifest], setting: Setting) -> world.World:
+        key = Key(app.namespace, app.name)
+        deployment = children.get(Ref("Deployment", *_parts(key)))
+        kind = "" if app.scaling is None else app.scaling.kind
+        autoscaler = children.get(Ref(kind, *_parts(key)))
         return world.World(
             rollout=None if deployment is None else world.rollout(deployment),
-            pods=world.pods(app, pods, self._tools.reports),
-            source_missing=app.source if source is None else None,
+            pods=world.pods(app, self._tools.store.pods(key), self._tools.reports),
+            source_missing=app.source if setting.source_digest is None else None,
+            autoscaler=None if autoscaler is None else world.autoscaler(autoscaler),
+            held=setting.throttled,
+            kinds_missing=render.missing_kinds(app, setting),
         )
 
     def _running(self, key: Key) -> Rollout | None:
@@ -170,6 +218,14 @@ class Reconciler:
         metadata = live["metadata"]
         gauge = self._tools.telemetry.app_ready.labels(metadata["namespace"], metadata["name"])
         gauge.set(1 if status.is_ready({"status": new}) else 0)
+
+
+def _parts(key: Key) -> tuple[str, str]:
+    return key.namespace, key.name
+
+
+def _soonest(*waits: float | None) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 def _token(app: App, owned: Mapping[Ref, Manifest]) -> str:

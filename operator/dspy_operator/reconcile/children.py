@@ -11,6 +11,7 @@ import structlog
 from dspy_operator import errors
 from dspy_operator.core import manifest, match, names
 from dspy_operator.core.manifest import Ref, key_of, ref_of
+from dspy_operator.core.render import OPTIONAL_KINDS
 from dspy_operator.edge import projection
 from dspy_operator.edge.limiter import Bucket
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_SILENT_KINDS: Final = frozenset({"ServiceAccount", "Service"})
+_SILENT_KINDS: Final = frozenset({"PersistentVolumeClaim", "Service", "ServiceAccount"})
 """Kinds beside ConfigMap where an apply without force may take over a stranger's object silently.
 
 A Service without a selector has no field that ours would conflict with."""
@@ -37,6 +38,7 @@ _WRITES_PER_SECOND: Final = 0.5
 """How often one child is written in the long run, against others that undo each write at once."""
 
 _POD_MAKERS: Final = frozenset({"Deployment"})
+_SCALERS: Final = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
 
 
 class Children:
@@ -65,7 +67,8 @@ class Children:
         Args:
             app: The DSPyApp as it is.
             plan: What to do.
-            established: Whether all children were there before, so that a missing one is drift.
+            established: Whether the children of this spec were there before, so that a missing
+                one is drift.
 
         Returns:
             The applied children as they are now.
@@ -83,13 +86,20 @@ class Children:
                     raise answer
                 applied[ref_of(step.desired)] = answer
         for live in plan.deletes:
-            await self._cluster.delete(live)
-            self._store.drop(live["kind"], live)
+            await self._delete(live)
         return applied
+
+    async def _delete(self, live: Manifest) -> None:
+        """Delete; one that somebody's finalizer holds counts as there until it is gone."""
+        lingering = await self._cluster.delete(live)
+        if lingering is None:
+            self._store.drop(live["kind"], live)
+        else:
+            self._store.learn(live["kind"], projection.of_kind(live["kind"])(lingering))
 
     async def _perform(self, app: Manifest, step: Apply, *, established: bool) -> Manifest:
         answer = await self._apply(app, step)
-        drifted = step.repair or (step.live is None and established)
+        drifted = step.repair or (established and _is_lost(step))
         if drifted and not match.differs(step.desired, answer):
             await self._announce(app, step)
         return answer
@@ -97,14 +107,38 @@ class Children:
     async def _apply(self, app: Manifest, step: Apply) -> Manifest:
         if step.live is None:
             answer = await self._create(app, step.desired)
+            if step.replicas is not None:
+                answer = await self._hold_replicas(answer, step.replicas)
         else:
             self._pace(step.live)
+            if step.replicas is not None:
+                await self._hand_over(ref_of(step.desired), step.replicas)
             answer = await self._cluster.apply(step.desired, manager=names.MANAGER)
-        answer = projection.trim(answer)
+        answer = projection.of_kind(step.desired["kind"])(answer)
         self._store.learn(step.desired["kind"], answer)
         if match.differs(step.desired, answer):
             self._note_stubborn(step.desired, answer)
         return answer
+
+    async def _hand_over(self, ref: Ref, replicas: int) -> None:
+        """Let a second manager own the replicas, so that they stay when our apply drops them.
+
+        Server-side apply removes a field when its last owner leaves it out, and a Deployment
+        without `replicas` falls back to 1.
+        """
+        live = await self._cluster.get(ref)
+        if live is not None:
+            await self._hold_replicas(live, replicas)
+
+    async def _hold_replicas(self, live: Manifest, replicas: int) -> Manifest:
+        """Apply the number alone; the version is a precondition.
+
+        An autoscaler may be at work already, and its number must not be overwritten by ours.
+        """
+        metadata = {n: live["metadata"][n] for n in ("name", "namespace", "uid", "resourceVersion")}
+        identity = {n: live[n] for n in ("apiVersion", "kind")}
+        wanted = {**identity, "metadata": metadata, "spec": {"replicas": replicas}}
+        return await self._cluster.apply(wanted, manager=names.SCALE_MANAGER)
 
     async def _create(self, app: Manifest, desired: Manifest) -> Manifest:
         """Apply without force, so that an object of somebody else is not taken over."""
@@ -162,21 +196,27 @@ class Children:
         kind = step.desired["kind"]
         self._telemetry.drift_repaired.labels(kind).inc()
         who = (step.live or {}).get(projection.WRITER, "")
-        what = "had been deleted" if step.live is None else "had been changed"
+        what = "was missing" if step.live is None else "had been changed"
         by = f" by {who}" if who else ""
         note = f"{ref_of(step.desired)} {what}{by}; it is as desired again."
         _log.info("drift repaired", app=app["metadata"]["name"], note=note)
         await self._recorder.tell(app, "DriftRepaired", note)
 
 
+def _is_lost(step: Apply) -> bool:
+    """Tell a child that somebody deleted from one that could not be made until now."""
+    return step.live is None and step.desired["kind"] not in _SCALERS | OPTIONAL_KINDS
+
+
 def _batches(steps: Sequence[Apply]) -> Iterator[list[Apply]]:
-    """Yield what pods need first, all at once, then what makes pods.
+    """Yield what pods need first, all at once, then what makes pods, then what scales them.
 
     The writes of one batch wait for the API server together; one by one they would take as many
     round trips as there are children.
     """
-    yield [step for step in steps if step.desired["kind"] not in _POD_MAKERS]
+    yield [step for step in steps if step.desired["kind"] not in _POD_MAKERS | _SCALERS]
     yield [step for step in steps if step.desired["kind"] in _POD_MAKERS]
+    yield [step for step in steps if step.desired["kind"] in _SCALERS]
 
 
 def _stamp(desired: Manifest) -> str:

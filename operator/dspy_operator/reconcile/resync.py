@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dspy_operator.edge.watch import ListWatch
+    from dspy_operator.reconcile.optional import OptionalKinds
     from dspy_operator.reconcile.queue import Queue
     from dspy_operator.reconcile.store import Store
 
@@ -28,7 +29,11 @@ _RETRY_SECONDS: Final = 2.0
 
 
 async def run(
-    lists: Sequence[ListWatch], apps: Sequence[ListWatch], store: Store, queue: Queue
+    lists: Sequence[ListWatch],
+    apps: Sequence[ListWatch],
+    optional: OptionalKinds,
+    store: Store,
+    queue: Queue,
 ) -> None:
     """List the apps until that works, open the queue, then resync for ever.
 
@@ -38,6 +43,7 @@ async def run(
     Args:
         lists: The watches of children, pods and sources; they run by themselves.
         apps: Lists of the apps; kopf watches these.
+        optional: The kinds of other projects; they run by themselves, too.
         store: What is known.
         queue: Opened when everything is known.
     """
@@ -46,13 +52,14 @@ async def run(
             await asyncio.sleep(_RETRY_SECONDS)
     for each in lists:
         await each.listed.wait()
+    await optional.looked.wait()
     for key in store.apps():
         queue.add(key)
     queue.open()
     _log.info("synced", apps=len(store.apps()), objects=store.count())
     while True:
         await asyncio.sleep(PERIOD_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
-        await resync([*apps, *lists], store, queue)
+        await resync([*apps, *lists, *optional.lists], store, queue)
 
 
 async def resync(lists: Sequence[ListWatch], store: Store, queue: Queue) -> None:

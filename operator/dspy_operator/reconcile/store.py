@@ -41,6 +41,11 @@ class _Entry:
     source: Key | None
     raw: bytes
 
+    @property
+    def content(self) -> bytes:
+        """Return what the object says, its version left out."""
+        return self.raw.replace(b'"resourceVersion":"%d"' % self.version, b"", 1)
+
 
 class Store:
     """The known objects of all kinds; calls `changed` with the app that a change concerns."""
@@ -56,14 +61,18 @@ class Store:
     def put(self, kind: str, live: Manifest) -> None:
         """Take an object, unless this version or a newer one is known.
 
-        A child whose label was changed concerns two apps: the one that has lost it, and the other.
+        A new version that says nothing new to us (projections leave figures out) is kept in
+        silence. A child whose label was changed concerns two apps: the one that has lost it, and
+        the other.
         """
         key = key_of(live)
         old = self._kinds[kind].get(key)
-        if self.learn(kind, live):
-            new = self._kinds[kind][key]
-            if old is not None and old.app != new.app:
-                self._tell(old)
+        if not self.learn(kind, live):
+            return
+        new = self._kinds[kind][key]
+        if old is not None and old.app != new.app:
+            self._tell(old)
+        if old is None or old.uid != new.uid or old.content != new.content:
             self._tell(new)
 
     def learn(self, kind: str, live: Manifest) -> bool:
@@ -109,6 +118,12 @@ class Store:
         ]
         for key, entry in gone:
             self._remove(selection.kind, key)
+            self._tell(entry)
+
+    def forget_kind(self, kind: str) -> None:
+        """Forget all objects of a kind that the cluster does not serve any more."""
+        for key, entry in list(self._kinds[kind].items()):
+            self._remove(kind, key)
             self._tell(entry)
 
     def get(self, kind: str, key: Key) -> Manifest | None:

@@ -8,6 +8,7 @@ from typing import Any
 from dspy_operator import errors
 from dspy_operator.core import names
 from dspy_operator.core.manifest import Key, Manifest, Ref, key_of, ref_of
+from dspy_operator.core.render import Installation
 from dspy_operator.edge.kube import Selection
 from dspy_operator.edge.telemetry import Telemetry
 from dspy_operator.reconcile.app import Reconciler, Tools
@@ -70,9 +71,10 @@ class FakeCluster:
         return copy.deepcopy(self.objects.get(at))
 
     async def apply(self, desired: Manifest, *, manager: str, force: bool = True) -> Manifest:
-        assert manager == names.MANAGER
+        assert manager in {names.MANAGER, names.SCALE_MANAGER}
         at = ref_of(desired)
-        self._ask("force" if force else "apply", at)
+        verb = "scale" if manager == names.SCALE_MANAGER else "force" if force else "apply"
+        self._ask(verb, at)
         merged = _merge(self.objects.get(at, {}), desired)
         self.admit(merged)
         if merged == self.objects.get(at):
@@ -117,6 +119,14 @@ class FakeRecorder:
 
 
 @dataclass
+class FakeOptional:
+    """What the cluster serves beyond Kubernetes' own kinds."""
+
+    served: frozenset[str] = frozenset()
+    pod_metrics: bool = False
+
+
+@dataclass
 class World:
     """A reconciler with everything around it; `woken` are the keys that the store asked for."""
 
@@ -124,6 +134,7 @@ class World:
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     woken: list[Key] = field(default_factory=list)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    optional: FakeOptional = field(default_factory=FakeOptional)
 
     def __post_init__(self) -> None:
         self.store = Store(self.woken.append)
@@ -144,6 +155,8 @@ class World:
                 children=self.children,
                 recorder=self.recorder,  # type: ignore[arg-type]
                 telemetry=self.telemetry,
+                optional=self.optional,  # type: ignore[arg-type]
+                installation=Installation(),
                 default_image="worker:1",
             )
         )

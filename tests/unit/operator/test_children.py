@@ -36,7 +36,8 @@ async def test_what_pods_need_is_there_before_the_deployment(world: World) -> No
     applied = [at.kind for verb, at in world.cluster.calls if verb == "apply"]
 
     assert applied[-1] == "Deployment"
-    assert sorted(applied[:-1]) == ["ConfigMap", "ConfigMap", "Service", "ServiceAccount"]
+    before = ["ConfigMap", "ConfigMap", "PodDisruptionBudget", "Service", "ServiceAccount"]
+    assert sorted(applied[:-1]) == before
 
 
 async def test_a_write_that_fails_in_a_batch_lets_the_others_stand_and_the_deployment_wait(

@@ -15,6 +15,7 @@ FIRST = [
     "apply ConfigMap",
     "apply ConfigMap",
     "apply Service",
+    "apply PodDisruptionBudget",
     "apply Deployment",
     "status DSPyApp",
 ]
@@ -55,7 +56,7 @@ async def test_a_deleted_child_comes_back_and_is_told(world: World) -> None:
 
     assert world.cluster.writes() == ["apply Service"]
     assert world.recorder.events == [
-        ("DriftRepaired", "Service qa had been deleted; it is as desired again.")
+        ("DriftRepaired", "Service qa was missing; it is as desired again.")
     ]
 
 
@@ -229,3 +230,64 @@ async def test_a_paused_app_has_its_metric_after_a_restart(world: World) -> None
     labels = {"namespace": "team", "name": "qa"}
     value = restarted.telemetry.registry.get_sample_value("dspy_operator_app_ready", labels)
     assert value == 0
+
+
+HPA = {"autoscaling": {"minReplicas": 3, "maxReplicas": 30, "cpuPercent": 70}}
+
+
+def replicas(world: World) -> int:
+    found: int = world.cluster.objects[ref("Deployment")]["spec"]["replicas"]
+    return found
+
+
+async def test_the_number_of_pods_is_handed_to_an_autoscaler_and_back(world: World) -> None:
+    world.user_applies(app(serving={"replicas": 20}))
+    await world.reconcile(APP)
+    world.cluster.writes()
+
+    world.user_applies(app(serving={"replicas": 20, **HPA}))
+    await world.reconcile(APP)
+    handed = world.cluster.writes()
+    assert handed.index("scale Deployment") < handed.index("force Deployment")
+    assert handed.index("force Deployment") < handed.index("apply HorizontalPodAutoscaler")
+    assert replicas(world) == 20
+
+    world.watch()
+    await world.reconcile(APP)
+    assert not [w for w in world.cluster.writes() if "Deployment" in w]
+
+    world.user_applies(app(serving={"replicas": 7}))
+    await world.reconcile(APP)
+    assert "delete HorizontalPodAutoscaler" in world.cluster.writes()
+    assert replicas(world) == 20, "the old autoscaler may still be at work"
+    await world.reconcile(APP)
+    assert replicas(world) == 7
+
+
+async def test_a_new_app_begins_with_the_fewest_pods_of_its_autoscaler(world: World) -> None:
+    world.user_applies(app(serving=HPA))
+    await world.reconcile(APP)
+
+    assert "scale Deployment" in world.cluster.writes()
+    assert replicas(world) == 3
+
+
+async def test_a_sleeping_app_is_woken_up_for_its_autoscaler(world: World) -> None:
+    world.user_applies(app(serving={"replicas": 0}))
+    await world.reconcile(APP)
+    world.user_applies(app(serving=HPA))
+    await world.reconcile(APP)
+
+    assert replicas(world) == 3
+
+
+async def test_a_missing_kind_is_said_and_its_child_comes_with_it(world: World) -> None:
+    world.user_applies(app(monitoring={"rules": {}}))
+    await world.reconcile(APP)
+    assert "PrometheusRule" in world.condition("KindsMissing")["message"]
+
+    world.optional.served = frozenset({"PrometheusRule"})
+    await world.reconcile(APP)
+    assert "apply PrometheusRule" in world.cluster.writes()
+    assert world.condition("KindsMissing") == {}
+    assert world.recorder.events == [], "a child that could not be made was not deleted"

@@ -37,8 +37,9 @@ def app(**spec: object) -> app_spec.App:
     return app_spec.parse(live, default_image="worker:1")
 
 
-def children(made: app_spec.App, source: str | None = "") -> dict[str, Manifest]:
-    found = render.children(made, token="t0ken", source_digest=source)
+def children(made: app_spec.App, source: str | None = "", **setting: Any) -> dict[str, Manifest]:  # noqa: ANN401 - a table
+    around = render.Setting(token="t0ken", source_digest=source, **setting)
+    found = render.children(made, around)
     return {f"{c['kind']}/{c['metadata']['name']}": c for c in found}
 
 
@@ -56,12 +57,13 @@ def container(**spec: object) -> dict[str, Any]:
     return found
 
 
-def test_an_app_has_five_children_and_the_deployment_comes_last() -> None:
+def test_an_app_has_six_children_and_the_deployment_comes_last() -> None:
     assert list(children(app())) == [
         "ServiceAccount/tickets",
         "ConfigMap/tickets-config",
         "ConfigMap/tickets-ops",
         "Service/tickets",
+        "PodDisruptionBudget/tickets",
         "Deployment/tickets",
     ]
 

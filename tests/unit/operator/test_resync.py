@@ -9,6 +9,7 @@ from dspy_operator import errors
 from dspy_operator.core.manifest import Key
 from dspy_operator.edge.telemetry import Telemetry
 from dspy_operator.reconcile import resync
+from dspy_operator.reconcile.optional import OptionalKinds
 from dspy_operator.reconcile.queue import Queue
 from dspy_operator.reconcile.store import APP_KIND
 from tests.unit.operator.fakes import APP, FakeList, World, app, ref
@@ -111,17 +112,27 @@ async def opened(queue: Queue, seconds: float = 0.2) -> bool:
     return True
 
 
+class ServesNothing:
+    """An API server without groups."""
+
+    async def groups(self) -> frozenset[str]:
+        return frozenset()
+
+
 async def test_the_queue_opens_when_all_kinds_were_listed(
     world: World, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resync, "_RETRY_SECONDS", 0.01)
     apps, children = FakeList(world, APP_KIND), _Listed(world, "Service")
     apps.fail = [errors.NotFoundError("no such kind"), errors.ForbiddenError("not yet")]
-    lists: Any = [children], [apps]
+    optional = OptionalKinds(ServesNothing(), lambda _: [], lambda _: None, lambda: None)  # type: ignore[arg-type]
+    lists: Any = [children], [apps], optional
     task = asyncio.create_task(resync.run(*lists, world.store, queue))
 
     assert not await opened(queue)
     children.listed.set()
+    assert not await opened(queue), "an optional child that exists would look missing"
+    await optional.look()
     assert await opened(queue)
     assert waiting(queue) == [APP]
     task.cancel()

@@ -1,5 +1,6 @@
 """The parts together, without a cluster."""
 
+from dspy_operator.core.render import Installation
 from dspy_operator.edge import credentials, health
 from dspy_operator.wiring import Machine
 
@@ -11,6 +12,7 @@ async def test_a_kopf_that_never_watches_is_noticed() -> None:
         worker_image="worker:1",
         instance="pod",
         limits=(10, 10),
+        installation=Installation(),
     )
     opened = made.open_kopf_session()
     made.health._beats = {

@@ -33,7 +33,7 @@ DOCUMENT = app.load(
 async def test_a_request_from_before_the_drain_closes_its_connection_too() -> None:
     """Else its client would send the next one just when the worker closes idle connections."""
     admission = Admission(Limits(concurrency=1, queue_size=1))
-    health = Health(document=DOCUMENT, keys={}, admission=admission)
+    health = Health(document=DOCUMENT, keys={}, admission=admission, throttled=lambda: False)
 
     async def drain_meanwhile(scope: Scope, receive: Receive, send: Send) -> None:
         health.draining = True

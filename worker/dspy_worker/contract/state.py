@@ -38,6 +38,7 @@ class WorkerState:
         requests: Requests accepted since the start.
         errors: Requests since the start that ended in a 5xx answer.
         credentials: One entry for each model that has a key reference.
+        throttled: Whether the LM provider refuses a good part of the calls with 429 at present.
     """
 
     app: str
@@ -50,6 +51,7 @@ class WorkerState:
     requests: int = 0
     errors: int = 0
     credentials: tuple[Credential, ...] = field(default=())
+    throttled: bool = False
 
     def dump(self) -> dict[str, Any]:
         """Return the JSON object that goes over the wire."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 from prometheus_client import (
@@ -14,6 +15,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from dspy_worker.core.throttle import Throttle
 
 REQUESTS = "dspy_requests_total"
 REQUEST_DURATION = "dspy_request_duration_seconds"
@@ -27,10 +30,13 @@ LM_CALLS = "dspy_lm_calls_total"
 LM_DURATION = "dspy_lm_duration_seconds"
 LM_RETRIES = "dspy_lm_retries_total"
 LM_REASKS = "dspy_lm_reasks_total"
+LM_THROTTLED = "dspy_lm_throttled"
 BUILD_INFO = "dspy_worker_info"
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+REFUSED = "rate_limit"
+"""Outcome of an LM call that the provider answered with 429; the code of DSPy's RateLimitError."""
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
@@ -92,6 +98,13 @@ class Metrics:
         self._lm_reasks = Counter(
             LM_REASKS, "Prompts asked again, the answer was unusable.", registry=registry
         )
+        self._throttle = Throttle()
+        Gauge(
+            LM_THROTTLED,
+            "1 while the language model's provider refuses a fifth of the calls or more.",
+            ["app"],
+            registry=registry,
+        ).labels(self._app).set_function(self.is_throttled)
 
     def _init_gauges(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge(IN_FLIGHT, "Predictions that hold a slot.", registry=registry)
@@ -126,6 +139,11 @@ class Metrics:
         """Count one attempt to ask the language model; `outcome` is "ok" or an error's kind."""
         self._series(self._lm_calls, model, outcome).inc()
         self._series(self._lm_duration, model).observe(seconds)
+        self._throttle.note(refused=outcome == REFUSED, now=time.monotonic())
+
+    def is_throttled(self) -> bool:
+        """Return whether the language model's provider throttles this worker at present."""
+        return self._throttle.is_throttled(time.monotonic())
 
     def lm_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
         """Count the tokens of one answer."""

@@ -9,7 +9,7 @@ from dspy_worker.contract.state import Credential, WorkerState
 from dspy_worker.edge import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.edge.keys import Key
@@ -24,6 +24,7 @@ class Health:
         document: The app.
         keys: Where the key of each model comes from, by the model's name.
         admission: Slots and queue.
+        throttled: Tells whether the LM provider throttles this worker at present.
         draining: Whether the worker is stopping.
         requests: Requests accepted since the start.
         errors: Requests since the start that ended in a 5xx answer.
@@ -32,6 +33,7 @@ class Health:
     document: AppDocument
     keys: Mapping[str, Key]
     admission: Admission
+    throttled: Callable[[], bool]
     draining: bool = False
     requests: int = field(default=0)
     errors: int = field(default=0)
@@ -60,6 +62,7 @@ class Health:
             requests=self.requests,
             errors=self.errors,
             credentials=self._credentials(),
+            throttled=self.throttled(),
         )
 
     def _credentials(self) -> tuple[Credential, ...]:

@@ -71,7 +71,9 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     asked = lm or _language_model(document, found, metrics)
     loaded = load(document, folders, asked, metrics)
     admission = _admission(document, metrics)
-    health = Health(document=document, keys=found, admission=admission)
+    health = Health(
+        document=document, keys=found, admission=admission, throttled=metrics.is_throttled
+    )
     service = Service(program=loaded, admission=admission, metrics=metrics)
     public = app.Public(document=document, service=service, health=health, version=version())
     return Runtime(

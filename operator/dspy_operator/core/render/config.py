@@ -8,18 +8,28 @@ from dspy_operator.core import names
 from dspy_worker import contract
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspy_operator.core.app import App
     from dspy_operator.core.manifest import Manifest
 
 
-def metadata(app: App, name: str, component: str) -> Manifest:
-    """Return the metadata that all children share."""
-    return {
+def metadata(
+    app: App,
+    name: str,
+    component: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Return the metadata that all children share, and further labels and annotations."""
+    found = {
         "name": name,
         "namespace": app.namespace,
-        "labels": names.labels(app.name, component),
+        "labels": {**(labels or {}), **names.labels(app.name, component)},
         "ownerReferences": [names.owner(app)],
     }
+    return {**found, "annotations": dict(annotations)} if annotations else found
 
 
 def service_account(app: App) -> Manifest:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _MODE = 0o440
 """Readable for the pod's user by its fsGroup, and for nobody else."""
 _TMP_LIMIT = "256Mi"
+CACHE_DIR = "/var/cache/dspy-worker"
+"""Where the cache volume is mounted; `XDG_CACHE_HOME` names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +50,17 @@ def _mounts(app: App) -> list[_Mount]:
         ),
         _config_map("config", contract.CONFIG_DIR, names.config_map(app.name)),
         _config_map("ops", contract.OPS_TOKEN_DIR, names.ops_config_map(app.name)),
+        *_cache(app),
         *_source(app),
         *_keys(app),
     ]
+
+
+def _cache(app: App) -> list[_Mount]:
+    if app.options.cache_volume is None:
+        return []
+    claim = {"persistentVolumeClaim": {"claimName": names.cache_claim(app.name)}}
+    return [_Mount(name="cache", path=CACHE_DIR, volume=claim, read_only=False)]
 
 
 def _source(app: App) -> list[_Mount]:

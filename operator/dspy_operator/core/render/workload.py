@@ -22,30 +22,40 @@ EXTRA_GRACE_SECONDS: Final = 10
 """Time beyond the drain that a pod has to end by itself before the kubelet kills it."""
 
 
-def deployment(app: App, *, source_digest: str) -> Manifest:
+def deployment(app: App, *, source_digest: str, old_scaler: bool = False) -> Manifest:
     """Render the Deployment.
 
     Args:
         app: The app.
         source_digest: Hash of the user's files. A new one rolls the pods.
+        old_scaler: Whether an autoscaler that is on its way out still owns the replicas.
     """
+    by_spec = app.scaling is None and not old_scaler
+    scaled_by = {names.SCALED_BY: names.BY_SPEC if by_spec else names.BY_AUTOSCALER}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": config.metadata(app, app.name, "serving"),
+        "metadata": config.metadata(app, app.name, "serving", annotations=scaled_by),
         "spec": {
-            "replicas": app.replicas,
+            **({"replicas": app.replicas} if by_spec else {}),
             "revisionHistoryLimit": 3,
             "progressDeadlineSeconds": 600,
             "selector": {"matchLabels": names.selector(app.name)},
-            # A prompt program is slow to warm and cheap to hold twice: never fewer pods than asked.
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
-            },
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling(app)},
             "template": _template(app, source_digest),
         },
     }
+
+
+def _rolling(app: App) -> Manifest:
+    """A prompt program is slow to warm and cheap to hold twice: never fewer pods than asked.
+
+    Except where a volume ties all pods to one node: a second one might wait for it for ever.
+    """
+    volume = app.options.cache_volume
+    if volume is not None and volume.access_mode == "ReadWriteOnce":
+        return {"maxUnavailable": 1, "maxSurge": 0}
+    return {"maxUnavailable": 0, "maxSurge": 1}
 
 
 def template_hash(deployment: Manifest) -> str:
@@ -133,7 +143,10 @@ def _arguments(app: App) -> list[str]:
 
 
 def _environment(app: App) -> list[Manifest]:
-    values = {"HOME": "/tmp", **dict(app.pod.env)}  # noqa: S108 - the pod's own emptyDir
+    values = {"HOME": "/tmp"}  # noqa: S108 - the pod's own emptyDir
+    if app.options.cache_volume is not None:
+        values["XDG_CACHE_HOME"] = volumes.CACHE_DIR
+    values |= dict(app.pod.env)
     return [{"name": name, "value": value} for name, value in values.items()]
 
 

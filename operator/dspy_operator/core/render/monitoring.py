@@ -1,0 +1,157 @@
+"""What Prometheus gets: where to scrape, and when to call somebody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dspy_operator.core import names
+from dspy_operator.core.render import config, network, workload
+from dspy_worker import contract
+
+if TYPE_CHECKING:
+    from dspy_operator.core.app import App
+    from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.options import Rules, ServiceMonitor
+    from dspy_operator.core.render.setting import Setting
+
+_OVERLOAD_PERCENT = 5
+
+
+def service_monitor(app: App, wanted: ServiceMonitor, setting: Setting) -> Manifest:
+    """Render the ServiceMonitor of the ops ports."""
+    labels = {**setting.installation.monitor_labels, **wanted.labels}
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": config.metadata(app, app.name, "monitoring", labels=labels),
+        "spec": {
+            "jobLabel": names.APP_LABEL,
+            "selector": {"matchLabels": names.labels(app.name, network.METRICS)},
+            "endpoints": [
+                {
+                    "port": workload.OPS,
+                    "path": contract.METRICS_PATH,
+                    "interval": f"{wanted.interval_seconds}s",
+                }
+            ],
+        },
+    }
+
+
+def prometheus_rule(app: App, wanted: Rules, setting: Setting) -> Manifest:
+    """Render the app's alerts; each names a runbook."""
+    labels = {**setting.installation.monitor_labels, **wanted.labels}
+    alerts = [
+        *([_down(app)] if _always_has_pods(app) else []),
+        _errors(app, wanted),
+        _slow(app, wanted),
+        _overloaded(app),
+        _throttled(app),
+    ]
+    group = {
+        "name": f"dspyapp/{app.namespace}/{app.name}",
+        "rules": [_finished(alert, app, setting) for alert in alerts],
+    }
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": config.metadata(app, app.name, "alerts", labels=labels),
+        "spec": {"groups": [group]},
+    }
+
+
+def _always_has_pods(app: App) -> bool:
+    return (app.replicas if app.scaling is None else app.scaling.least) > 0
+
+
+def _finished(alert: dict[str, Any], app: App, setting: Setting) -> dict[str, Any]:
+    """Add what all alerts have."""
+    labels = {**alert["labels"], "dspy_app": app.name, "namespace": app.namespace}
+    annotations = dict(alert["annotations"])
+    if setting.installation.runbooks:
+        annotations["runbook_url"] = f"{setting.installation.runbooks}/{alert['alert']}.md"
+    return {**alert, "labels": labels, "annotations": annotations}
+
+
+def _of(app: App, more: str = "") -> str:
+    return f'{{namespace="{app.namespace}",app="{app.name}"{more}}}'
+
+
+def _alert(
+    name: str, expr: str, *, minutes: int, severity: str, summary: str, description: str
+) -> dict[str, Any]:
+    return {
+        "alert": name,
+        "expr": expr,
+        "for": f"{minutes}m",
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary, "description": description},
+    }
+
+
+def _down(app: App) -> dict[str, Any]:
+    return _alert(
+        "DSPyAppDown",
+        f"absent(dspy_worker_info{_of(app)})",
+        minutes=5,
+        severity="critical",
+        summary=f"No worker of {app.namespace}/{app.name} can be scraped",
+        description="For five minutes Prometheus has seen no worker of this app.",
+    )
+
+
+def _share(app: App, codes: str) -> str:
+    """Return the expression of the share of requests with some codes, in percent."""
+    some = f"sum(rate(dspy_requests_total{_of(app, codes)}[5m]))"
+    return f"100 * {some} / sum(rate(dspy_requests_total{_of(app)}[5m]))"
+
+
+def _errors(app: App, wanted: Rules) -> dict[str, Any]:
+    codes = ',code=~"5.."'
+    return _alert(
+        "DSPyAppErrors",
+        f"{_share(app, codes)} > {wanted.error_percent}",
+        minutes=10,
+        severity="critical",
+        summary=f'{app.namespace}/{app.name} fails {{{{ $value | printf "%.1f" }}}} % of requests',
+        description=f"More than {wanted.error_percent} % of the requests of the last five minutes "
+        "ended in a 5xx answer, for ten minutes.",
+    )
+
+
+def _slow(app: App, wanted: Rules) -> dict[str, Any]:
+    rate = f"rate(dspy_request_duration_seconds_bucket{_of(app)}[5m])"
+    return _alert(
+        "DSPyAppSlow",
+        f"histogram_quantile(0.95, sum by (le) ({rate})) > {wanted.latency_seconds}",
+        minutes=10,
+        severity="warning",
+        summary=f"{app.namespace}/{app.name} answers slowly",
+        description="The 95th percentile of the time to answer has been above "
+        f"{wanted.latency_seconds} s for ten minutes.",
+    )
+
+
+def _overloaded(app: App) -> dict[str, Any]:
+    codes = ',code="429"'
+    return _alert(
+        "DSPyAppOverloaded",
+        f"{_share(app, codes)} > {_OVERLOAD_PERCENT}",
+        minutes=10,
+        severity="warning",
+        summary=f"{app.namespace}/{app.name} turns requests away",
+        description=f"More than {_OVERLOAD_PERCENT} % of the requests were answered with 429 for "
+        "ten minutes: the queues of the pods are full.",
+    )
+
+
+def _throttled(app: App) -> dict[str, Any]:
+    return _alert(
+        "DSPyAppThrottled",
+        f"max(dspy_lm_throttled{_of(app)}) > 0",
+        minutes=10,
+        severity="warning",
+        summary=f"The LM provider throttles {app.namespace}/{app.name}",
+        description="The provider has refused calls with 429 for ten minutes; more pods would not "
+        "help.",
+    )
