@@ -8,6 +8,7 @@
     + NotFoundError       the object is gone
     + ConflictError       somebody else was faster or owns the field
     + GoneError           the resourceVersion is too old; list again
+    + NotLeadingError       another operator may be at work; nothing was sent
     + RefusedError        the API server calls an object invalid
   + NameTakenError        an object with the name of a child belongs to somebody else
 
@@ -92,6 +93,12 @@ class GoneError(ClusterError):
     """The resourceVersion is too old to go on watching from."""
 
     reason = "Gone"
+
+
+class NotLeadingError(ClusterError):
+    """This process does not hold the lease any more; the write was not sent."""
+
+    reason = "NotLeading"
 
 
 class RefusedError(ClusterError):

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import uvloop
 
+from dspy_operator.core.manifest import Ref
 from dspy_operator.core.render import Installation
 from dspy_operator.edge import credentials, health, telemetry
 from dspy_operator.errors import OperatorError
 from dspy_operator.handlers import dspyapps
-from dspy_operator.wiring import Machine
+from dspy_operator.reconcile.observer import Observer
+from dspy_operator.wiring import Choices, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +48,9 @@ class Settings:
         workers: Apps that are looked at side by side.
         log_format: "json" or "text".
         installation: What apps are told about their surroundings.
+        lease: The Lease to hold; None where this operator is the only one.
+        identity: Name of this process among the holders of the Lease, and in Events.
+        observe_only: Whether to report changes and make none.
     """
 
     namespaces: tuple[str, ...]
@@ -56,6 +61,9 @@ class Settings:
     workers: int
     log_format: str
     installation: Installation
+    lease: Ref | None
+    identity: str
+    observe_only: bool
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -86,6 +94,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         "--log-format", choices=("json", "text"), default=default("LOG_FORMAT", "json")
     )
     _add_surroundings(parser, default)
+    _add_company(parser, default)
     found = vars(parser.parse_args(arguments))
     installation = Installation(
         namespace=found.pop("operator_namespace"),
@@ -94,7 +103,31 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         dashboard_labels=found.pop("dashboard_labels"),
         runbooks=found.pop("runbooks").rstrip("/"),
     )
-    return Settings(installation=installation, **found)
+    namespace, name = found.pop("lease_namespace"), found.pop("lease_name")
+    # One that only observes runs beside the one that acts, and must not take its place.
+    alone = not namespace or found["observe_only"]
+    lease = None if alone else Ref("Lease", namespace, name)
+    return Settings(installation=installation, lease=lease, **found)
+
+
+def _add_company(parser: argparse.ArgumentParser, default: Callable[[str, str], str]) -> None:
+    parser.add_argument(
+        "--lease-namespace",
+        default=default("LEASE_NAMESPACE", ""),
+        help="namespace of the Lease that one of several operators holds; none when empty",
+    )
+    parser.add_argument("--lease-name", default=default("LEASE_NAME", "dspy-operator"))
+    parser.add_argument(
+        "--identity",
+        default=default("IDENTITY", socket.gethostname()),
+        help="name of this process, other than that of all others; the host's when absent",
+    )
+    parser.add_argument(
+        "--observe-only",
+        action="store_true",
+        default=default("OBSERVE_ONLY", "").lower() in {"1", "true"},
+        help="write nothing; report at /changes, in the log and in metrics what would be written",
+    )
 
 
 def _add_surroundings(parser: argparse.ArgumentParser, default: Callable[[str, str], str]) -> None:
@@ -144,15 +177,24 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     stop = asyncio.Event()
     _take_signals(stop)
     connection = credentials.find(environ)
+    observer = Observer() if settings.observe_only else None
     machine = Machine(
         connection,
-        namespaces=settings.namespaces,
-        worker_image=settings.worker_image,
-        instance=socket.gethostname(),
-        limits=(settings.qps, settings.burst),
-        installation=settings.installation,
+        Choices(
+            namespaces=settings.namespaces,
+            worker_image=settings.worker_image,
+            identity=settings.identity,
+            rate=settings.qps,
+            burst=settings.burst,
+            installation=settings.installation,
+            lease=settings.lease,
+            observer=observer,
+        ),
     )
-    server = await health.serve(machine.health, machine.telemetry, settings.metrics_port)
+    changes = None if observer is None else observer.document
+    server = await health.serve(
+        machine.health, machine.telemetry, settings.metrics_port, changes=changes
+    )
     tasks = machine.start(settings.workers)
     registry = dspyapps.registry(machine.store, connection, machine.open_kopf_session)
     edge_stop = asyncio.Event()
@@ -169,6 +211,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     await asyncio.wait([edge, ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()
     await machine.queue.stop(_PATIENCE_SECONDS)
+    await machine.leader.release()
     edge_stop.set()
     code = await _end([edge, ended, *tasks], edge, failed=failed)
     await server.cleanup()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dspy_operator.core import manifest, names
 from dspy_operator.core.manifest import Key
+from dspy_operator.core.render import Installation
 from dspy_operator.edge import health, kube, session, telemetry, watch, workers
 from dspy_operator.edge.kube import Selection
 from dspy_operator.edge.limiter import Bucket
@@ -14,6 +16,7 @@ from dspy_operator.edge.recorder import Recorder
 from dspy_operator.reconcile import resync
 from dspy_operator.reconcile.app import Reconciler, Tools
 from dspy_operator.reconcile.children import Children
+from dspy_operator.reconcile.leader import Alone, Elected
 from dspy_operator.reconcile.optional import OptionalKinds
 from dspy_operator.reconcile.queue import Queue
 from dspy_operator.reconcile.sources import Sources
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from dspy_operator.core.render import Installation
+    from dspy_operator.core.manifest import Ref
     from dspy_operator.edge.credentials import Connection
     from dspy_operator.edge.watch import ListWatch, Sink
+    from dspy_operator.reconcile.observer import Observer
 
 OWNED_KINDS: Final = (
     "Deployment",
@@ -44,42 +48,53 @@ OWNED_KINDS: Final = (
 _RUNNING: Final = "Running"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What whoever starts an operator may choose.
+
+    Attributes:
+        namespaces: Namespaces to serve; empty for all.
+        worker_image: Image of apps that name none.
+        identity: Name of this process, for Events and among the holders of the Lease.
+        rate: Requests per second to the API server in the long run.
+        burst: Requests that may go beyond that at once.
+        installation: What apps are told about their surroundings.
+        lease: The Lease that this process has to hold; None where it is the only one.
+        observer: Hears what would be written; then nothing is.
+    """
+
+    namespaces: Sequence[str]
+    worker_image: str
+    identity: str
+    rate: float
+    burst: int
+    installation: Installation = field(default_factory=Installation)
+    lease: Ref | None = None
+    observer: Observer | None = None
+
+
 class Machine:
     """One operator without kopf.
 
     Attributes:
         store: What is known of the cluster.
         queue: The keys to look at.
+        leader: Tells whether this process may write.
         health: Signs of life.
         telemetry: Metrics.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        namespaces: Sequence[str],
-        worker_image: str,
-        instance: str,
-        limits: tuple[float, int],
-        installation: Installation,
-    ) -> None:
-        """Wire everything; nothing runs before `start`.
-
-        Args:
-            connection: Where the API server is.
-            namespaces: Namespaces to serve; empty for all.
-            worker_image: Image of apps that name none.
-            instance: Name of this process, for Events.
-            limits: Requests per second to the API server, and the burst beyond that.
-            installation: What apps are told about their surroundings.
-        """
+    def __init__(self, connection: Connection, choices: Choices) -> None:
+        """Wire everything; nothing runs before `start`."""
         self._connection = connection
-        self._namespaces = namespaces or ("",)
+        self._namespaces = choices.namespaces or ("",)
         self.telemetry = telemetry.Telemetry()
         self._session = session.open_session(connection, self.telemetry)
-        bucket = Bucket(rate=limits[0], burst=limits[1])
-        self._cluster = kube.Cluster(self._session, connection.server, bucket)
+        bucket = Bucket(rate=choices.rate, burst=choices.burst)
+        self.leader = self._make_leader(choices)
+        self._cluster = kube.Cluster(
+            self._session, connection.server, bucket, may_write=self.leader.may_write
+        )
         self.queue = Queue(self._reconcile, self.telemetry)
         self.store = Store(self.queue.add)
         self.health = health.Health(longest=self.queue.longest, is_ready=self._missing)
@@ -88,7 +103,7 @@ class Machine:
         self._optional = OptionalKinds(
             self._cluster, self._owned_lists, self._forget_kind, self._look_at_all
         )
-        self._reconciler = self._make_reconciler(worker_image, instance, installation)
+        self._reconciler = self._make_reconciler(choices)
         self._apps = self._lists(APP_KIND, "", self.store)
         self._watches = [
             *(each for kind in OWNED_KINDS for each in self._owned_lists(kind)),
@@ -99,7 +114,15 @@ class Machine:
         """Start all tasks, with `count` workers; none of them ends by itself."""
         parts = [
             health.watch_loop(self.health, self.telemetry),
-            resync.run(self._watches, self._apps, self._optional, self.store, self.queue),
+            resync.run(
+                self._watches,
+                self._apps,
+                self._optional,
+                self.leader.leading,
+                self.store,
+                self.queue,
+            ),
+            self.leader.run(),
             self._optional.run(),
             self._poller.run(),
             *(each.run() for each in self._watches),
@@ -132,10 +155,15 @@ class Machine:
     async def _reconcile(self, key: Key) -> float | None:
         return await self._reconciler(key)
 
-    def _make_reconciler(
-        self, worker_image: str, instance: str, installation: Installation
-    ) -> Reconciler:
-        recorder = Recorder(self._cluster, instance=instance)
+    def _make_leader(self, choices: Choices) -> Alone | Elected:
+        """Give the lease a limiter of its own: its renewal must not wait behind other requests."""
+        if choices.lease is None:
+            return Alone()
+        leases = kube.Cluster(self._session, self._connection.server, Bucket(rate=5, burst=10))
+        return Elected(leases, choices.lease, choices.identity, gauge=self.telemetry.leader.set)
+
+    def _make_reconciler(self, choices: Choices) -> Reconciler:
+        recorder = Recorder(self._cluster, instance=choices.identity)
         tools = Tools(
             cluster=self._cluster,
             store=self.store,
@@ -145,8 +173,9 @@ class Machine:
             recorder=recorder,
             telemetry=self.telemetry,
             optional=self._optional,
-            installation=installation,
-            default_image=worker_image,
+            installation=choices.installation,
+            observer=choices.observer,
+            default_image=choices.worker_image,
         )
         return Reconciler(tools)
 
@@ -183,6 +212,8 @@ class Machine:
             waiting.append("the optional kinds")
         if waiting:
             return f"not listed yet: {', '.join(waiting)}"
+        if not self.leader.leading.is_set():
+            return ""  # a standby that knows everything is as ready as it can be
         return "" if self.queue.drained.is_set() else "the first look at all apps is not done"
 
     def _source_changed(self, source: Key) -> None:

@@ -64,13 +64,18 @@ class Operator:
 
     kubeconfig: Path
     log: Path
+    arguments: tuple[str, ...] = ()
     port: int = field(default_factory=lambda: free_ports(1))
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [Path(sys.executable).parent / "dspy-operator", f"--metrics-port={self.port}"],
+                [
+                    Path(sys.executable).parent / "dspy-operator",
+                    f"--metrics-port={self.port}",
+                    *self.arguments,
+                ],
                 env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
                 stderr=log,
             )

@@ -6,7 +6,9 @@ checks what CEL cannot say. What is left here is the mapping to names that the o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dspy_operator.core import options as optional_parts
@@ -135,9 +137,15 @@ def source_name(manifest: Manifest) -> str | None:
     return name
 
 
-def is_paused(manifest: Manifest) -> bool:
-    """Return whether `spec.paused` freezes everything that we write."""
-    return bool(manifest.get("spec", {}).get("paused"))
+def paused_seconds(manifest: Manifest, now: datetime) -> float:
+    """Return for how long `spec.paused` freezes what we write: 0 for not, infinity for ever."""
+    spec = manifest.get("spec", {})
+    if not spec.get("paused"):
+        return 0.0
+    end = spec.get("pausedUntil")
+    if end is None:
+        return math.inf
+    return max(0.0, (datetime.fromisoformat(end) - now).total_seconds())
 
 
 def is_going(manifest: Manifest) -> bool:

@@ -78,8 +78,10 @@ def of_world(app: App, world: World) -> Verdict:
     return _of_rollout(app, world.rollout, world.pods, more)
 
 
-def paused(message: str = "spec.paused is true: nothing is written for this app") -> Condition:
-    """Return the condition of an app that is frozen."""
+def paused(until: str | None) -> Condition:
+    """Return the condition of an app that is frozen, until a moment or for ever."""
+    end = "" if until is None else f" until {until}"
+    message = f"spec.paused is true: nothing is written for this app{end}"
     return Condition(type=PAUSED, status=True, reason="PausedBySpec", message=message)
 
 

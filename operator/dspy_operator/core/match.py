@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dspy_operator.core import quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _QUANTITIES = frozenset({"limits", "requests"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit"})
@@ -42,31 +42,55 @@ def differs(desired: Any, live: Any, field: str = "") -> bool:  # noqa: ANN401 -
         live: The same part of the live object.
         field: Name of the field that holds both; it tells how lists and quantities compare.
     """
+    return next(differences(desired, live, field), None) is not None
+
+
+def differences(desired: Any, live: Any, field: str = "", path: str = "") -> Iterator[str]:  # noqa: ANN401 - JSON
+    """Yield the path of each desired value that is missing or different in the live object.
+
+    Args:
+        desired: What we want, in whole or in part.
+        live: The same part of the live object.
+        field: Name of the field that holds both; it tells how lists and quantities compare.
+        path: Where both are, such as `spec.replicas`.
+    """
     if live is None and desired in _EMPTY:
-        return False
-    if isinstance(desired, dict):
-        return not isinstance(live, dict) or _mapping_differs(desired, live, field)
-    if isinstance(desired, list):
-        return not isinstance(live, list) or _list_differs(desired, live, field)
-    if field in _QUANTITY_FIELDS:
-        return not quantity.same(desired, live)
-    return bool(desired != live)
+        return
+    if isinstance(desired, dict) and isinstance(live, dict):
+        yield from _of_mapping(desired, live, field, path)
+    elif isinstance(desired, list) and isinstance(live, list):
+        yield from _of_list(desired, live, field, path)
+    elif field in _QUANTITY_FIELDS:
+        if not quantity.same(desired, live):
+            yield path
+    elif desired != live:
+        yield path
 
 
-def _mapping_differs(desired: dict[str, Any], live: dict[str, Any], field: str) -> bool:
-    if field in _QUANTITIES:
-        return any(not quantity.same(v, live.get(k)) for k, v in desired.items())
-    return any(differs(value, live.get(name), name) for name, value in desired.items())
+def _of_mapping(
+    desired: dict[str, Any], live: dict[str, Any], field: str, path: str
+) -> Iterator[str]:
+    for name, value in desired.items():
+        at = f"{path}.{name}" if path else name
+        if field not in _QUANTITIES:
+            yield from differences(value, live.get(name), name, at)
+        elif not quantity.same(value, live.get(name)):
+            yield at
 
 
-def _list_differs(desired: list[Any], live: list[Any], field: str) -> bool:
+def _of_list(desired: list[Any], live: list[Any], field: str, path: str) -> Iterator[str]:
     keys = _PORT_KEYS if field == "ports" else _LIST_KEYS.get(field)
-    if keys is None:
-        return len(desired) != len(live) or any(
-            differs(*pair) for pair in zip(desired, live, strict=True)
-        )
-    entries = {_entry_key(entry, keys): entry for entry in live}
-    return any(differs(entry, entries.get(_entry_key(entry, keys))) for entry in desired)
+    if keys is not None:
+        entries = {_entry_key(entry, keys): entry for entry in live}
+        for entry in desired:
+            key = _entry_key(entry, keys)
+            name = ",".join(str(part) for part in key if part is not None)
+            yield from differences(entry, entries.get(key), path=f"{path}[{name}]")
+    elif len(desired) != len(live):
+        yield path
+    else:
+        for number, pair in enumerate(zip(desired, live, strict=True)):
+            yield from differences(*pair, path=f"{path}[{number}]")
 
 
 def _entry_key(entry: dict[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:

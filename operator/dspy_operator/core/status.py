@@ -70,12 +70,15 @@ def render(
 def paused(live: Manifest, now: str) -> Manifest | None:
     """Return the old status with the condition Paused, or None where it stands there already."""
     status: Manifest = live.get("status", {})
-    present = status.get("conditions", [])
-    if any(c["type"] == conditions.PAUSED for c in present):
-        return None
     generation = live["metadata"]["generation"]
-    note = _condition(live, conditions.paused(), generation, now)
-    return {**status, "conditions": [*present, note]}
+    wanted = conditions.paused(live["spec"].get("pausedUntil"))
+    note = _condition(live, wanted, generation, now)
+    present = status.get("conditions", [])
+    others = [c for c in present if c["type"] != conditions.PAUSED]
+    old = [c for c in present if c["type"] == conditions.PAUSED]
+    if [c["message"] for c in old] == [note["message"]]:
+        return None
+    return {**status, "conditions": [*others, note]}
 
 
 def change(old: Manifest, new: Manifest, *, settled: bool, outdated_seconds: float) -> Change:

@@ -14,7 +14,7 @@ from aiohttp import web
 from prometheus_client import exposition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dspy_operator.edge.telemetry import Telemetry
 
@@ -87,8 +87,21 @@ async def watch_loop(health: Health, telemetry: Telemetry) -> None:
         await asyncio.sleep(1.0)
 
 
-async def serve(health: Health, telemetry: Telemetry, port: int) -> web.AppRunner:
-    """Start the server; the caller cleans the returned runner up."""
+async def serve(
+    health: Health,
+    telemetry: Telemetry,
+    port: int,
+    *,
+    changes: Callable[[], object] | None = None,
+) -> web.AppRunner:
+    """Start the server; the caller cleans the returned runner up.
+
+    Args:
+        health: Answers the probes.
+        telemetry: The metrics.
+        port: Port on all addresses.
+        changes: Returns what `/changes` shows as JSON; there is no such path without it.
+    """
 
     async def livez(_: web.Request) -> web.Response:
         return _answer("; ".join(health.complaints()))
@@ -104,10 +117,19 @@ async def serve(health: Health, telemetry: Telemetry, port: int) -> web.AppRunne
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+    if changes is not None:
+        app.router.add_get("/changes", _json(changes))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()
     return runner
+
+
+def _json(document: Callable[[], object]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def show(_: web.Request) -> web.Response:
+        return web.json_response(document())
+
+    return show
 
 
 def _answer(complaint: str) -> web.Response:

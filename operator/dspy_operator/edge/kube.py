@@ -18,7 +18,7 @@ from dspy_operator import errors
 from dspy_operator.core import manifest, names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from dspy_operator.core.manifest import Manifest, Ref
     from dspy_operator.edge.limiter import Bucket
@@ -67,6 +67,7 @@ RESOURCES: Final = {
         Resource("apis/monitoring.coreos.com/v1", "prometheusrules", "PrometheusRule"),
         Resource("apis/keda.sh/v1alpha1", "scaledobjects", "ScaledObject"),
         Resource("apis/events.k8s.io/v1", "events", "Event"),
+        Resource("apis/coordination.k8s.io/v1", "leases", "Lease"),
     )
 }
 
@@ -90,9 +91,24 @@ class Selection:
 class Cluster:
     """A Kubernetes API server."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, limiter: Bucket) -> None:
-        """Use a session that already carries our credentials."""
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        server: str,
+        limiter: Bucket,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            session: Carries our credentials.
+            server: URL of the API server.
+            limiter: How fast we may ask.
+            may_write: Asked at the moment when a write is sent.
+        """
         self._session = session
+        self._may_write = may_write
         self._server = server
         self._limiter = limiter
 
@@ -240,6 +256,8 @@ class Cluster:
         data = None if body is None else orjson.dumps(body)
         for attempt in range(1, _ATTEMPTS + 1):
             await self._limiter.wait()
+            if method != "GET" and not self._may_write():
+                raise errors.NotLeadingError("This operator does not lead any more.")
             status, answer, after = await self._send(method, path, params, headers, data)
             if status < _FIRST_FAILURE:
                 return _read(answer)

@@ -34,6 +34,12 @@ class Telemetry:
         self.app_ready = self._gauge(
             "app_ready", "1 where the condition Ready is True, else 0.", ("namespace", "name")
         )
+        self.leader = self._gauge("leader", "1 while this process holds the lease, else 0.")
+        self.pending_changes = self._gauge(
+            "pending_changes",
+            "Changes that an operator which only observes would make.",
+            ("namespace", "name"),
+        )
         info = self._gauge("build_info", "Always 1; the labels tell the build.", ("version",))
         info.labels(metadata.version("dspy-operator")).set(1)
 
@@ -75,6 +81,8 @@ class Telemetry:
         """Drop the series of an app that is gone."""
         with contextlib.suppress(KeyError):
             self.app_ready.remove(namespace, name)
+        with contextlib.suppress(KeyError):
+            self.pending_changes.remove(namespace, name)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"dspy_operator_{name}", text, labels, registry=self.registry)

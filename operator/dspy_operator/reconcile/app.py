@@ -6,6 +6,7 @@ every effect is idempotent, so a crash between two of them costs a repetition an
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dspy_operator.edge.telemetry import Telemetry
     from dspy_operator.edge.workers import Reports
     from dspy_operator.reconcile.children import Children
+    from dspy_operator.reconcile.observer import Observer
     from dspy_operator.reconcile.optional import OptionalKinds
     from dspy_operator.reconcile.sources import Sources
     from dspy_operator.reconcile.store import Store
@@ -57,6 +59,7 @@ class Tools:
     telemetry: Telemetry
     optional: OptionalKinds
     installation: Installation
+    observer: Observer | None
     default_image: str
 
 
@@ -79,11 +82,14 @@ class Reconciler:
         if live is None or app_spec.is_going(live):
             self._outdated.pop(key, None)
             self._throttle.forget(key)
+            if self._tools.observer is not None:
+                self._tools.observer.forget(key)
             self._tools.telemetry.remove_app(key.namespace, key.name)
             return None
-        if app_spec.is_paused(live):
+        paused = app_spec.paused_seconds(live, datetime.now(UTC))
+        if paused > 0:
             await self._say_paused(live)
-            return None
+            return paused if math.isfinite(paused) else None
         try:
             app = app_spec.parse(live, default_image=self._tools.default_image)
         except errors.SpecError as error:
@@ -147,6 +153,10 @@ class Reconciler:
             uid=app.uid,
             scaling=app.scaling,
         )
+        if self._tools.observer is not None:
+            pending = self._tools.telemetry.pending_changes.labels(app.namespace, app.name)
+            pending.set(self._tools.observer.note(key_of(live), steps))
+            return owned
         applied = await self._tools.children.perform(
             live, steps, established=status.is_established(live)
         )
@@ -179,9 +189,11 @@ class Reconciler:
         change = status.change(
             old, new, settled=verdict.settled, outdated_seconds=self._outdated_seconds(live, new)
         )
+        self._gauge(live, new)
+        if self._tools.observer is not None:
+            return None
         if change.write:
             await self._write(live, new)
-        self._gauge(live, new)
         if verdict.trouble is not None and verdict.trouble.reason != status.reason(live):
             await self._tools.recorder.warn(live, verdict.trouble.reason, verdict.trouble.message)
         return change.look_again_after
@@ -210,7 +222,7 @@ class Reconciler:
 
     async def _say_paused(self, live: Manifest) -> None:
         new = status.paused(live, _now())
-        if new is not None:
+        if new is not None and self._tools.observer is None:
             await self._write(live, new)
         self._gauge(live, live.get("status", {}))
 

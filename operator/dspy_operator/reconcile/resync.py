@@ -32,10 +32,11 @@ async def run(
     lists: Sequence[ListWatch],
     apps: Sequence[ListWatch],
     optional: OptionalKinds,
+    leading: asyncio.Event,
     store: Store,
     queue: Queue,
 ) -> None:
-    """List the apps until that works, open the queue, then resync for ever.
+    """List the apps until that works, wait to lead, open the queue, then resync for ever.
 
     The queue opens only when every kind was listed once: before that a child that exists would
     look missing, and a restart would write.
@@ -44,6 +45,7 @@ async def run(
         lists: The watches of children, pods and sources; they run by themselves.
         apps: Lists of the apps; kopf watches these.
         optional: The kinds of other projects; they run by themselves, too.
+        leading: Set once this process leads; until then it only keeps up.
         store: What is known.
         queue: Opened when everything is known.
     """
@@ -53,6 +55,7 @@ async def run(
     for each in lists:
         await each.listed.wait()
     await optional.looked.wait()
+    await leading.wait()
     for key in store.apps():
         queue.add(key)
     queue.open()

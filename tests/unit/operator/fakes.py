@@ -13,6 +13,7 @@ from dspy_operator.edge.kube import Selection
 from dspy_operator.edge.telemetry import Telemetry
 from dspy_operator.reconcile.app import Reconciler, Tools
 from dspy_operator.reconcile.children import Children
+from dspy_operator.reconcile.observer import Observer
 from dspy_operator.reconcile.sources import Sources
 from dspy_operator.reconcile.store import APP_KIND, Store
 
@@ -135,6 +136,7 @@ class World:
     woken: list[Key] = field(default_factory=list)
     telemetry: Telemetry = field(default_factory=Telemetry)
     optional: FakeOptional = field(default_factory=FakeOptional)
+    observer: Observer | None = None
 
     def __post_init__(self) -> None:
         self.store = Store(self.woken.append)
@@ -157,6 +159,7 @@ class World:
                 telemetry=self.telemetry,
                 optional=self.optional,  # type: ignore[arg-type]
                 installation=Installation(),
+                observer=self.observer,
                 default_image="worker:1",
             )
         )

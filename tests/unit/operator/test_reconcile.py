@@ -1,11 +1,13 @@
 """Gather, decide, act for one app, against a cluster in memory."""
 
 import copy
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dspy_operator import errors
 from dspy_operator.core.manifest import Manifest
+from dspy_operator.reconcile.observer import Observer
 from dspy_operator.reconcile.store import APP_KIND
 from tests.unit.operator.fakes import APP, World, app, ref
 
@@ -291,3 +293,49 @@ async def test_a_missing_kind_is_said_and_its_child_comes_with_it(world: World) 
     assert "apply PrometheusRule" in world.cluster.writes()
     assert world.condition("KindsMissing") == {}
     assert world.recorder.events == [], "a child that could not be made was not deleted"
+
+
+async def test_a_pause_may_end_by_itself(world: World) -> None:
+    await world.reconcile(APP)
+    end = (datetime.now(UTC) + timedelta(seconds=90)).isoformat()
+    world.user_applies(app(paused=True, pausedUntil=end))
+    world.cluster.writes()
+
+    again = await world.reconcile(APP)
+    assert again is not None
+    assert 80 < again <= 90, "it is looked at when the pause is over"
+    assert world.condition("Paused")["message"].endswith(f"until {end}")
+    assert world.cluster.writes() == ["status DSPyApp"]
+
+    later = (datetime.now(UTC) + timedelta(hours=9)).isoformat()
+    world.user_applies(app(paused=True, pausedUntil=later))
+    await world.reconcile(APP)
+    assert later in world.condition("Paused")["message"]
+
+    over = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    world.user_applies(app(paused=True, pausedUntil=over))
+    await world.reconcile(APP)
+    assert world.condition("Paused") == {}
+
+
+async def test_an_observer_tells_what_it_would_do_and_does_nothing() -> None:
+    acting = World()
+    acting.user_applies(app(serving={"replicas": 2}))
+    await acting.reconcile(APP)
+    acting.cluster.writes()
+    acting.user_applies(app(serving={"replicas": 5}, monitoring={"dashboard": {}}))
+    acting.cluster.objects[ref("Service")]["spec"]["type"] = "NodePort"
+    observer = Observer()
+    beside = World(cluster=acting.cluster, observer=observer)
+    beside.watch()
+    await beside.reconcile(APP)
+
+    assert beside.cluster.writes() == []
+    assert beside.recorder.events == []
+    changes = observer.document()["apps"]["team/qa"]
+    assert "change Service qa: spec.type" in changes
+    assert "create ConfigMap qa-dashboard" in changes
+    assert any("Deployment qa" in c and "spec.replicas" in c for c in changes)
+    labels = {"namespace": "team", "name": "qa"}
+    gauge = "dspy_operator_pending_changes"
+    assert beside.telemetry.registry.get_sample_value(gauge, labels) == len(changes)

@@ -126,13 +126,16 @@ async def test_the_queue_opens_when_all_kinds_were_listed(
     apps, children = FakeList(world, APP_KIND), _Listed(world, "Service")
     apps.fail = [errors.NotFoundError("no such kind"), errors.ForbiddenError("not yet")]
     optional = OptionalKinds(ServesNothing(), lambda _: [], lambda _: None, lambda: None)  # type: ignore[arg-type]
-    lists: Any = [children], [apps], optional
+    leading = asyncio.Event()
+    lists: Any = [children], [apps], optional, leading
     task = asyncio.create_task(resync.run(*lists, world.store, queue))
 
     assert not await opened(queue)
     children.listed.set()
     assert not await opened(queue), "an optional child that exists would look missing"
     await optional.look()
+    assert not await opened(queue), "another operator leads"
+    leading.set()
     assert await opened(queue)
     assert waiting(queue) == [APP]
     task.cancel()

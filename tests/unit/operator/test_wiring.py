@@ -1,18 +1,13 @@
 """The parts together, without a cluster."""
 
-from dspy_operator.core.render import Installation
 from dspy_operator.edge import credentials, health
-from dspy_operator.wiring import Machine
+from dspy_operator.wiring import Choices, Machine
 
 
 async def test_a_kopf_that_never_watches_is_noticed() -> None:
     made = Machine(
         credentials.Connection(server="http://127.0.0.1:1", tls=None),
-        namespaces=(),
-        worker_image="worker:1",
-        instance="pod",
-        limits=(10, 10),
-        installation=Installation(),
+        Choices(namespaces=(), worker_image="worker:1", identity="pod", rate=10, burst=10),
     )
     opened = made.open_kopf_session()
     made.health._beats = {
