@@ -10,6 +10,8 @@ from dspy_worker.practice import schema, shapes, similarity
 from dspy_worker.practice.shapes import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dspy_worker.practice.schema import Json, Schema
 
 HINTS: tuple[tuple[str, tuple[Shape, ...]], ...] = (
@@ -148,11 +150,12 @@ def _array(place: Place, text: str) -> list[Json]:
 def several(item: Place, text: str) -> list[Json]:
     """Return what a list of such items may hold: what the text names, each once."""
     wanted = item.wanted
+    pieces: Sequence[Json]
     match schema.kind(wanted):
         case "string" if "format" not in wanted:
             pieces = hinted(item.name, text) or sorted(set(similarity.words(text)))
         case "integer":
-            return [one for one in shapes.numbers(text) if isinstance(one, int)]
+            pieces = [one for one in shapes.numbers(text) if isinstance(one, int)]
         case _:
             return [value(item, text)]
     return [one for one in pieces if schema.fits(one, item.schema, item.root)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dspy_worker.practice import counters, guess, schema, shapes, similarity, wire
@@ -52,6 +52,11 @@ SCHEMAS = st.recursive(
 )
 
 
+@example(
+    wanted={"type": "array", "items": {"type": "integer", "minimum": 3}, "minItems": 1},
+    name="email",
+    text="0",
+)
 @given(wanted=SCHEMAS, name=st.sampled_from(["email", "amount", "tags", "x"]), text=st.text())
 def test_a_guess_fits_its_schema(wanted: schema.Schema, name: str, text: str) -> None:
     value = guess.value(Place(name=name, schema=wanted, root=wanted), text)
