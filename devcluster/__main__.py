@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from devcluster import binaries, up
+from devcluster import binaries, promtool, up
 from devcluster.embedded import EmbeddedCluster
 from devcluster.errors import DevclusterError
 from devcluster.layout import Layout
@@ -51,7 +51,9 @@ def _operator(_: argparse.Namespace, progress: Progress) -> int:
 def _binaries(_: argparse.Namespace, progress: Progress) -> int:
     layout = Layout.of_checkout()
     module = layout.repository / "devcluster" / "binaries"
-    print(binaries.ensure(progress, layout.cache, module, binaries.EVERYTHING))
+    names = (*binaries.EVERYTHING, *binaries.TESTED_AGAINST)
+    print(binaries.ensure(progress, layout.cache, module, names))
+    print(promtool.ensure(progress, layout.cache))
     return 0
 
 
@@ -60,7 +62,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace, Progress], int], str]] 
     "down": (_down, "remove the cluster of this checkout completely"),
     "status": (_status, "tell whether the embedded cluster runs, and what runs in it"),
     "images": (_images, "build the images and load them into the running cluster"),
-    "binaries": (_binaries, "build the programs of Kubernetes"),
+    "binaries": (_binaries, "build the programs of Kubernetes, and those that tests run"),
     "operator": (_operator, "install the operator into the running cluster"),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import archive, binaries, images, release
+from devcluster import archive, binaries, images, promtool, release
 from devcluster import plan as plans
 from devcluster.certificates import Authority
 from devcluster.control_plane import ControlPlane, etcd
@@ -54,6 +54,30 @@ def test_a_binary_that_exists_is_not_built_again(tmp_path: Path) -> None:
     (folder / "kubectl").touch()
 
     assert binaries.ensure(Progress(quiet=True), tmp_path, tmp_path, ("kubectl",)) == folder
+
+
+def test_helm_3_is_built_for_tests_and_by_no_cluster() -> None:
+    command = binaries.build_command("go", "helm3", Path("/x"))
+
+    assert command[-1] == "helm.sh/helm/v3/cmd/helm@v3.21.4"
+    assert binaries.TESTED_AGAINST["helm3"].installed_as == "helm", "as `go install` names it"
+    assert "helm3" not in binaries.EVERYTHING
+
+
+def test_promtool_in_the_cache_is_used(tmp_path: Path) -> None:
+    (tmp_path / "promtool").touch()
+
+    assert promtool.ensure(Progress(quiet=True), tmp_path) == tmp_path / "promtool"
+
+
+def test_without_apt_somebody_has_to_bring_promtool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert promtool.find(tmp_path) is None
+    with pytest.raises(DevclusterError, match="please install promtool"):
+        promtool.ensure(Progress(quiet=True), tmp_path)
 
 
 def test_etcd_listens_on_loopback_only() -> None:
