@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := operator worker devcluster demo bench tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit install lock reference cluster cluster-down bench format clean
+.PHONY: help demo test check unit install lock reference scan cluster cluster-down bench format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ test: install check ## Everything: lint, types, contracts, unit, service and clu
 	@$(BIN)/pytest tests
 
 check: install ## Lint, types and import contracts, without running tests
-	@echo "== ruff, yamllint";  $(BIN)/ruff format --check --quiet $(SOURCES) && $(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/yamllint --strict crds examples
+	@echo "== ruff, yamllint";  $(BIN)/ruff format --check --quiet $(SOURCES) && $(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/yamllint --strict crds examples deploy/kustomization.yaml charts/dspy-operator/Chart.yaml charts/dspy-operator/values.yaml charts/dspy-operator/ci charts/dspy-operator/files/alerts tests/alerts
 	@echo "== mypy";            $(BIN)/mypy
 	@echo "== import contracts"; $(BIN)/lint-imports | tail -n 3
 
@@ -37,8 +37,11 @@ bench: install ## Ratios against baselines measured in the same run; takes about
 format: install ## Format the code
 	@$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)
 
-reference: install ## Write docs/reference from the CRD
+reference: install ## Write what follows from the CRD and the chart: docs, schema, plain manifests
 	@$(BIN)/python tools/reference.py
+
+scan: install .venv-scan/installed ## checkov on the chart, no check skipped; 290 MB the first time
+	@$(BIN)/python tools/scan.py .venv-scan/bin/checkov
 
 lock: install ## Lock requirements/*.in anew
 	@requirements/lock.sh
@@ -54,4 +57,10 @@ install: .venv/installed ## The development environment in .venv
 	@$(PYTHON) -m venv .venv || { echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-scan/installed: requirements/scan.txt
+	@echo "== checkov into .venv-scan, about a minute the first time"
+	@$(PYTHON) -m venv .venv-scan
+	@.venv-scan/bin/pip install --quiet --no-deps --require-hashes -r requirements/scan.txt
 	@touch $@

@@ -1,11 +1,22 @@
-"""Write docs/reference/dspyapp.md from the CRD: `make reference`."""
+"""Write what follows from other files: `make reference`; with `--check` only tell what is stale.
+
+From the CRD: docs/reference/dspyapp.md. From the chart: its README, the descriptions in the schema
+of its values, and the plain manifests in deploy/.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
+import chart
 import yaml
+
+from devcluster.layout import Layout
+from devcluster.progress import Progress
+from devcluster.target import find_helm
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,5 +101,31 @@ def page() -> str:
     )
 
 
+def outputs() -> dict[Path, str]:
+    """Return what has to be in each file."""
+    helm = find_helm(Layout.of_checkout(), Progress(quiet=True))
+    return {
+        ROOT / "docs/reference/dspyapp.md": page(),
+        chart.CHART / "README.md": chart.readme(),
+        chart.CHART / "values.schema.json": chart.schema(),
+        ROOT / "deploy/dspy-operator.yaml": chart.plain(helm),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write every file that differs, or name them; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
+    check = parser.parse_args(arguments).check
+    wanted = outputs()
+    stale = [p for p in wanted if not p.exists() or p.read_text() != wanted[p]]
+    for path in stale:
+        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path])
+    return 1 if check and stale else 0
+
+
 if __name__ == "__main__":
-    (ROOT / "docs/reference/dspyapp.md").write_text(page())
+    sys.exit(main(sys.argv[1:]))
