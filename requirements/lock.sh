@@ -10,6 +10,7 @@ compile=(../.venv/bin/pip-compile --quiet --generate-hashes --no-emit-index-url 
 "${compile[@]}" build.in -o build.txt
 "${compile[@]}" operator.in -o operator.txt
 "${compile[@]}" worker.in -o worker.txt
+"${compile[@]}" scan.in -o scan.txt
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
 ../.venv/bin/pip download --quiet --no-deps --dest "$scratch" "dspy==$dspy_version"
 { echo "dspy==$dspy_version \\"
