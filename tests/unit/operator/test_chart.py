@@ -86,6 +86,7 @@ def test_operators_spread_over_nodes() -> None:
     [
         ((), "--operator-namespace=dspy-system"),
         ((), "--dashboard-labels=grafana_dashboard=1"),
+        ((), "--runbooks=docs/runbooks"),
         (("observeOnly=true",), "--observe-only"),
         (("namespaces={blue,green}",), "--namespaces=blue,green"),
         (("monitoring.namespaces={m,n}",), "--monitoring-namespaces=m,n"),

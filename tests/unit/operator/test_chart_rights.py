@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dspy_operator.edge import kube
 from tests import charts
 from tests.charts import needs_helm, render
 
@@ -79,6 +80,14 @@ def test_children_may_be_read_applied_and_deleted(group: str, resources: list[st
     expected = {(group, resource, verb) for resource in resources for verb in ALL}
 
     assert expected <= pairs(rules())
+
+
+def test_every_kind_that_the_operator_looks_at_may_be_looked_at() -> None:
+    granted = pairs(rules())
+    for resource in kube.RESOURCES.values():
+        group = resource.prefix.split("/")[1] if resource.prefix.startswith("apis/") else ""
+        wanted = {"create", "patch"} if resource.kind == "Event" else {"get", "list", "watch"}
+        assert wanted <= {v for g, r, v in granted if (g, r) == (group, resource.plural)}
 
 
 @pytest.mark.parametrize(
