@@ -130,6 +130,13 @@ def test_alerts_can_be_left_out_and_groups_added() -> None:
     assert groups[-1]["rules"] == [{"alert": "Mine"}]
 
 
+@needs_helm
+def test_operators_that_only_observe_are_not_missed_as_leaders() -> None:
+    assert "DSPyOperatorNoLeader" in str(render(RULE)["PrometheusRule/dspy-operator"])
+    observing = render(RULE, "observeOnly=true")["PrometheusRule/dspy-operator"]
+    assert "DSPyOperatorNoLeader" not in str(observing)
+
+
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     assert list(CASES) == NAMES
     assert all(set(case) == {"fires", "quiet"} for case in CASES.values())
