@@ -1,4 +1,4 @@
-"""`python -m bench [worker] [operator]`: the benchmarks; without a name, all of them.
+"""`python -m bench [worker] [operator] [scale]`: the benchmarks; without a name, all of them.
 
 Each is a module whose `run` measures and returns its tables in Markdown. They are printed, and kept
 in `.state/bench`.
@@ -12,7 +12,11 @@ import sys
 
 from bench.machine import ROOT, CannotMeasureError
 
-BENCHMARKS = {"worker": "bench.worker", "operator": "bench.operator_load"}
+BENCHMARKS = {
+    "worker": "bench.worker",
+    "operator": "bench.operator_load",
+    "scale": "bench.operator_scale",
+}
 
 
 def main() -> None:
