@@ -40,6 +40,11 @@ def trim(live: Manifest) -> Manifest:
     return live
 
 
+def wish(live: Manifest) -> Manifest:
+    """Keep what an object is to be, of a kind whose status nobody here reads."""
+    return {name: part for name, part in trim(live).items() if name != "status"}
+
+
 def autoscaler(live: Manifest) -> Manifest:
     """Keep the conditions of an autoscaler's status: its figures move with every measurement."""
     live = trim(live)
@@ -64,6 +69,8 @@ def pod(live: Manifest) -> Manifest:
 
 _BY_KIND: Final = {
     "Pod": pod,
+    "DSPyApp": trim,
+    "Deployment": trim,
     "HorizontalPodAutoscaler": autoscaler,
     "ScaledObject": autoscaler,
 }
@@ -71,4 +78,4 @@ _BY_KIND: Final = {
 
 def of_kind(kind: str) -> Callable[[Manifest], Manifest]:
     """Return the projection of a kind."""
-    return _BY_KIND.get(kind, trim)
+    return _BY_KIND.get(kind, wish)
