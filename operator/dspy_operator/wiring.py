@@ -175,6 +175,7 @@ class Machine:
             optional=self._optional,
             installation=choices.installation,
             observer=choices.observer,
+            is_busy=self.queue.is_busy,
             default_image=choices.worker_image,
         )
         return Reconciler(tools)

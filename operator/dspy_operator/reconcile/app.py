@@ -11,7 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -26,7 +26,7 @@ from dspy_operator.reconcile.throttle import Throttle
 from dspy_worker import contract
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dspy_operator.core.app import App
     from dspy_operator.core.conditions import Verdict
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
+_PUT_OFF_SECONDS: Final = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """What a reconciliation reads and writes through."""
@@ -60,6 +63,7 @@ class Tools:
     optional: OptionalKinds
     installation: Installation
     observer: Observer | None
+    is_busy: Callable[[], bool]
     default_image: str
 
 
@@ -71,6 +75,7 @@ class Reconciler:
         self._tools = tools
         self._outdated: dict[Key, float] = {}
         self._throttle = Throttle()
+        self._put_off: dict[Key, int] = {}
 
     async def __call__(self, key: Key) -> float | None:
         """Look at one app; return the seconds after which to look again, or None.
@@ -82,6 +87,7 @@ class Reconciler:
         if live is None or app_spec.is_going(live):
             self._outdated.pop(key, None)
             self._throttle.forget(key)
+            self._put_off.pop(key, None)
             if self._tools.observer is not None:
                 self._tools.observer.forget(key)
             self._tools.telemetry.remove_app(key.namespace, key.name)
@@ -192,11 +198,26 @@ class Reconciler:
         self._gauge(live, new)
         if self._tools.observer is not None:
             return None
+        if change.write and verdict.trouble is None and self._puts_off(live):
+            return _PUT_OFF_SECONDS
         if change.write:
             await self._write(live, new)
         if verdict.trouble is not None and verdict.trouble.reason != status.reason(live):
             await self._tools.recorder.warn(live, verdict.trouble.reason, verdict.trouble.message)
         return change.look_again_after
+
+    def _puts_off(self, live: Manifest) -> bool:
+        """Let the children of other apps go first, once for each spec.
+
+        A status of an old generation says that nothing is known of the present one yet.
+        """
+        key, generation = key_of(live), live["metadata"]["generation"]
+        seen = live.get("status", {}).get("observedGeneration")
+        known = seen == generation or self._put_off.get(key) == generation
+        if known or not self._tools.is_busy():
+            return False
+        self._put_off[key] = generation
+        return True
 
     async def _write(self, live: Manifest, new: Manifest) -> None:
         try:

@@ -29,6 +29,12 @@ _NEWS_AFTER: Final = 0.5
 """Longest wait in seconds of a key that failed where there was news during its run."""
 
 
+_REST: Final = 0.1
+"""Seconds between the end of a run and the next: the events of one change come in a row."""
+
+_REMEMBERED: Final = 5000
+
+
 class Schedule:
     """Which key is due when. All times are seconds of one clock."""
 
@@ -40,12 +46,14 @@ class Schedule:
         self._running: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
+        self._rested: dict[Key, float] = {}
 
     def add(self, key: Key, at: float) -> None:
         """Ask for a look at a key, at that time or sooner if it was already due sooner."""
         if key in self._running:
             self._again.add(key)
             return
+        at = max(at, self._rested.get(key, at))
         if key not in self._due or at < self._due[key]:
             self._due[key] = at
             heapq.heappush(self._heap, (at, key))
@@ -56,6 +64,7 @@ class Schedule:
             at, key = heapq.heappop(self._heap)
             if self._due.get(key) == at:
                 del self._due[key]
+                self._rested.pop(key, None)
                 self._running[key] = now
                 return key
         return None
@@ -100,6 +109,11 @@ class Schedule:
         """Return the keys that wait, due or not."""
         return set(self._due)
 
+    def is_busy(self, now: float) -> bool:
+        """Return whether a key is due and waits for a worker."""
+        due = self.next_due()
+        return due is not None and due <= now
+
     def running(self) -> int:
         """Return how many keys run."""
         return len(self._running)
@@ -110,6 +124,9 @@ class Schedule:
 
     def _end(self, key: Key, at: float | None, now: float) -> None:
         self._running.pop(key, None)
+        if len(self._rested) > _REMEMBERED:
+            self._rested = {k: at for k, at in self._rested.items() if at > now}
+        self._rested[key] = now + _REST
         if key in self._again:
             self._again.discard(key)
             self.add(key, now)
@@ -161,6 +178,10 @@ class Queue:
         if not self._first:
             self.drained.set()
         self._opened.set()
+
+    def is_busy(self) -> bool:
+        """Return whether other keys wait for a worker now."""
+        return self._schedule.is_busy(self._clock())
 
     def longest(self) -> float:
         """Return the age of the oldest run in seconds."""

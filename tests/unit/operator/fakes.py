@@ -137,6 +137,7 @@ class World:
     telemetry: Telemetry = field(default_factory=Telemetry)
     optional: FakeOptional = field(default_factory=FakeOptional)
     observer: Observer | None = None
+    busy: bool = False
 
     def __post_init__(self) -> None:
         self.store = Store(self.woken.append)
@@ -160,6 +161,7 @@ class World:
                 optional=self.optional,  # type: ignore[arg-type]
                 installation=Installation(),
                 observer=self.observer,
+                is_busy=lambda: self.busy,
                 default_image="worker:1",
             )
         )

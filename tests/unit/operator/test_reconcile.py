@@ -339,3 +339,19 @@ async def test_an_observer_tells_what_it_would_do_and_does_nothing() -> None:
     labels = {"namespace": "team", "name": "qa"}
     gauge = "dspy_operator_pending_changes"
     assert beside.telemetry.registry.get_sample_value(gauge, labels) == len(changes)
+
+
+async def test_a_busy_operator_makes_children_first_and_tells_later(world: World) -> None:
+    world.busy = True
+    assert await world.reconcile(APP) == 1.0
+    assert world.cluster.writes() == FIRST[:-1], "no status yet"
+    await world.reconcile(APP)
+    assert world.cluster.writes() == ["status DSPyApp"], "it is put off once"
+
+
+async def test_trouble_is_told_however_busy(world: World) -> None:
+    world.busy = True
+    world.user_applies(app(program=PYTHON))
+    await world.reconcile(APP)
+
+    assert world.condition()["reason"] == "SourceMissing"
