@@ -304,3 +304,17 @@ def test_every_rule_of_the_crd_is_tried() -> None:
         "cannot change",
     ]
     assert [m for m in found if not any(t in m for t in tried)] == []
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_the_example_of_an_environment_is_admitted(
+    light_cluster: LightCluster, environment: str
+) -> None:
+    folder = find_repository() / "examples" / "environments" / environment
+    light_cluster.access.kubectl("apply", f"--filename={folder / 'namespace.yaml'}")
+    made = light_cluster.access.kubectl(
+        "apply", f"--kustomize={folder}", "--dry-run=server", "--output=name"
+    )
+
+    assert "dspyapp.dspy-operator.io/tickets" in made.split()
+    light_cluster.access.delete_namespace(f"tickets-{environment}")
