@@ -153,6 +153,12 @@ def is_going(manifest: Manifest) -> bool:
     return "deletionTimestamp" in manifest["metadata"]
 
 
+def has_past(manifest: Manifest) -> bool:
+    """Return whether we have written a status of the app before."""
+    observed: int = manifest.get("status", {}).get("observedGeneration", 0)
+    return observed > 0
+
+
 def _pod(spec: Mapping[str, Any], serving: Mapping[str, Any]) -> Pod:
     return Pod(
         resources=serving.get("resources", {}),

@@ -21,6 +21,7 @@ from dspy_operator.core import conditions, names, plan, render, status, world
 from dspy_operator.core.manifest import Key, Ref, key_of
 from dspy_operator.core.render import Setting, scaling
 from dspy_operator.edge import projection
+from dspy_operator.reconcile.doubts import Doubts
 from dspy_operator.reconcile.store import APP_KIND
 from dspy_operator.reconcile.throttle import Throttle
 from dspy_worker import contract
@@ -76,6 +77,7 @@ class Reconciler:
         self._outdated: dict[Key, float] = {}
         self._throttle = Throttle()
         self._put_off: dict[Key, int] = {}
+        self._doubts = Doubts(tools.cluster, tools.store)
 
     async def __call__(self, key: Key) -> float | None:
         """Look at one app; return the seconds after which to look again, or None.
@@ -90,6 +92,7 @@ class Reconciler:
             self._put_off.pop(key, None)
             if self._tools.observer is not None:
                 self._tools.observer.forget(key)
+            self._doubts.forget(key)
             self._tools.telemetry.remove_app(key.namespace, key.name)
             return None
         paused = app_spec.paused_seconds(live, datetime.now(UTC))
@@ -113,6 +116,8 @@ class Reconciler:
         except (errors.RefusedError, errors.ForbiddenError, errors.NameTakenError) as error:
             await self._report(live, conditions.of_error(error), app, self._running(key_of(live)))
             raise
+        if children is None:
+            return None
         seen = self._observe(app, children, setting)
         again = await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
         return _soonest(again, held or None)
@@ -151,7 +156,8 @@ class Reconciler:
 
     async def _act(
         self, live: Manifest, app: App, owned: Mapping[Ref, Manifest], setting: Setting
-    ) -> Mapping[Ref, Manifest]:
+    ) -> Mapping[Ref, Manifest] | None:
+        """Return the children as they are now; None where our view of the app was behind."""
         steps = plan.plan(
             render.children(app, setting),
             owned,
@@ -163,6 +169,10 @@ class Reconciler:
             pending = self._tools.telemetry.pending_changes.labels(app.namespace, app.name)
             pending.set(self._tools.observer.note(key_of(live), steps))
             return owned
+        missing = any(step.live is None for step in steps.applies)
+        writes = bool(steps.applies or steps.deletes)
+        if writes and await self._doubts.are_justified(live, missing=missing):
+            return None
         applied = await self._tools.children.perform(
             live, steps, established=status.is_established(live)
         )
@@ -220,6 +230,8 @@ class Reconciler:
         return True
 
     async def _write(self, live: Manifest, new: Manifest) -> None:
+        if await self._doubts.are_justified(live, missing=False):
+            return
         try:
             answer = await self._tools.cluster.apply_status(live, new)
         except errors.NotFoundError:

@@ -172,6 +172,49 @@ async def test_an_app_whose_deletion_nobody_told_is_forgotten(world: World) -> N
     assert world.woken[-1] == APP, "one more look drops its metric"
 
 
+async def test_children_of_an_app_whose_deletion_nobody_told_are_not_made_again(
+    world: World,
+) -> None:
+    """A 410 hides deletions from kopf, and the garbage collector deletes the children."""
+    await world.reconcile(APP)
+    world.watch()
+    world.somebody_deletes(ref(APP_KIND), seen=False)
+    world.somebody_deletes(ref("Service"))
+    world.cluster.writes()
+    await world.reconcile(APP)
+
+    assert world.cluster.writes() == []
+    assert world.store.apps() == []
+
+
+async def test_a_restart_into_the_past_rolls_nothing_back(world: World) -> None:
+    """A list or a stream may come from an API server that lags behind."""
+    await world.reconcile(APP)
+    past = copy.deepcopy(world.cluster.objects[ref(APP_KIND)])
+    world.user_applies(app(image="worker:2"))
+    await world.reconcile(APP)
+    restarted = World(cluster=world.cluster)
+    restarted.watch()
+    restarted.store.forget(APP_KIND, APP)
+    restarted.store.put(APP_KIND, past)
+    world.cluster.writes()
+    await restarted.reconcile(APP)
+
+    assert world.cluster.writes() == []
+    assert restarted.woken[-1] == APP, "there is something newer to look at"
+    await restarted.reconcile(APP)
+    assert world.cluster.writes() == []
+
+
+async def test_a_new_app_costs_no_read(world: World) -> None:
+    await world.reconcile(APP)
+    world.watch()
+    world.user_applies(app(image="worker:2"))
+    await world.reconcile(APP)
+
+    assert [at for verb, at in world.cluster.calls if verb == "get" and at.kind == APP_KIND] == []
+
+
 async def test_children_that_were_never_there_are_not_called_deleted(world: World) -> None:
     world.user_applies(app(program=PYTHON))
     world.cluster.fail["apply", ref("Service")] = errors.ForbiddenError("exceeded quota")
