@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from dspy_operator.core import manifest, names
 from dspy_operator.core.manifest import Key
 from dspy_operator.core.render import Installation
-from dspy_operator.edge import health, kube, session, telemetry, watch, workers
+from dspy_operator.edge import errorlines, health, kube, session, telemetry, watch, workers
 from dspy_operator.edge.kube import Selection
 from dspy_operator.edge.limiter import Bucket
 from dspy_operator.edge.recorder import Recorder
@@ -150,7 +150,8 @@ class Machine:
             self.health.beat(f"kopf/{plural}")
 
         beat(kube.RESOURCES[APP_KIND].plural)
-        return session.open_session(self._connection, self.telemetry, watching=beat)
+        more = (errorlines.as_expired,)
+        return session.open_session(self._connection, self.telemetry, watching=beat, more=more)
 
     async def _reconcile(self, key: Key) -> float | None:
         return await self._reconciler(key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dspy_operator.edge.credentials import Connection
     from dspy_operator.edge.telemetry import Telemetry
@@ -20,7 +20,11 @@ VERBS: Final = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "del
 
 
 def open_session(
-    connection: Connection, telemetry: Telemetry, *, watching: Callable[[str], None] | None = None
+    connection: Connection,
+    telemetry: Telemetry,
+    *,
+    watching: Callable[[str], None] | None = None,
+    more: Sequence[aiohttp.ClientMiddlewareType] = (),
 ) -> aiohttp.ClientSession:
     """Open a session; the caller closes it.
 
@@ -29,12 +33,13 @@ def open_session(
         telemetry: Counts the requests.
         watching: Called with the plural name of a resource that is to be listed or watched: while
             the API server is away, each further attempt is a sign of life.
+        more: Further middlewares.
     """
     tls = connection.tls if connection.tls is not None else False
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls),
         headers={"User-Agent": "dspy-operator"},
-        middlewares=(_Count(telemetry, watching), _Authorize(connection)),
+        middlewares=(*more, _Count(telemetry, watching), _Authorize(connection)),
         trust_env=False,
     )
 

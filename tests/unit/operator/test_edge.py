@@ -1,7 +1,9 @@
 """The edges, against small servers of our own where a socket matters."""
 
 import asyncio
+import contextlib
 import copy
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from aiohttp import web
 
 from dspy_operator import errors
 from dspy_operator.core.manifest import Key, Ref
-from dspy_operator.edge import credentials, health, kube, projection, session, watch
+from dspy_operator.edge import credentials, errorlines, health, kube, projection, session, watch
 from dspy_operator.edge.limiter import Bucket
 from dspy_operator.edge.recorder import Recorder
 from dspy_operator.edge.telemetry import Telemetry
@@ -60,19 +62,23 @@ def server() -> Server:
     return Server()
 
 
-@pytest.fixture
-async def cluster(server: Server) -> AsyncIterator[kube.Cluster]:
+@contextlib.asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    found = credentials.Connection(server=url, tls=None, token=credentials.Token(value="t0ken"))
-    opened = session.open_session(found, Telemetry())
-    yield kube.Cluster(opened, url, Bucket(rate=1000, burst=1000))
-    await opened.close()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
+
+
+@pytest.fixture
+async def cluster(server: Server) -> AsyncIterator[kube.Cluster]:
+    async with serving(server) as url:
+        found = credentials.Connection(server=url, tls=None, token=credentials.Token(value="t0ken"))
+        async with session.open_session(found, Telemetry()) as opened:
+            yield kube.Cluster(opened, url, Bucket(rate=1000, burst=1000))
 
 
 async def test_an_apply_is_sent_with_manager_force_and_token(
@@ -253,6 +259,21 @@ async def test_an_error_line_leads_to_a_fresh_list(
     await follow(cluster, sink, ("put", "b"))
 
     assert sink.seen[:3] == [("put", "a"), ("retain", "1@5"), ("put", "b")]
+
+
+async def test_kopf_takes_every_error_line_for_an_expired_version(server: Server) -> None:
+    """Any other code would end kopf, and the operator with it."""
+    good, bad = b'{"type":"ADDED","object":{}}\n', b'{"type":"ERROR","object":{"code":500}}\n'
+    server.lines = [[good + bad[:9], bad[9:], good[:-1]]]
+    async with serving(server) as url:
+        found = credentials.Connection(server=url, tls=None)
+        opened = session.open_session(found, Telemetry(), more=(errorlines.as_expired,))
+        async with opened, opened.get(f"{url}/api/v1/pods?watch=true") as response:
+            text = b"".join([chunk async for chunk in response.content.iter_chunked(1024)])
+    lines = [json.loads(line) for line in text.splitlines()]
+
+    assert [line["type"] for line in lines] == ["ADDED", "ERROR", "ADDED"]
+    assert lines[1]["object"]["code"] == 410
 
 
 async def test_a_list_that_fails_is_tried_again(cluster: kube.Cluster, server: Server) -> None:
