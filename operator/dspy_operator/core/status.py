@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 COUNT_SECONDS: Final = 10.0
 """How long a status may show old numbers while pods come and go."""
+STARTING_SECONDS: Final = 60.0
+"""The same while only pods that do not answer come and go: most roll-outs are over by then."""
 
 _COUNTS = ("replicas", "readyReplicas", "updatedReplicas", "wantedReplicas")
 _UNFINISHED = frozenset(
@@ -99,9 +101,8 @@ def change(old: Manifest, new: Manifest, *, settled: bool, outdated_seconds: flo
         return Change(write=False)
     if settled:
         return Change(write=True)
-    if old.get("readyReplicas") == new["readyReplicas"]:
-        return Change(write=False)
-    wait = COUNT_SECONDS - outdated_seconds
+    same_answer = old.get("readyReplicas") == new["readyReplicas"]
+    wait = (STARTING_SECONDS if same_answer else COUNT_SECONDS) - outdated_seconds
     return Change(write=wait <= 0, look_again_after=wait if wait > 0 else None)
 
 

@@ -309,11 +309,14 @@ def test_numbers_alone_wait_until_they_are_final_or_ten_seconds_old() -> None:
     assert status.change(old, new, settled=True, outdated_seconds=0).write
 
 
-def test_pods_that_exist_but_do_not_answer_yet_are_no_news() -> None:
+def test_pods_that_exist_but_do_not_answer_are_news_after_a_minute() -> None:
+    """They are what `/scale` tells; for ever 0 beside pods that hang would be a lie."""
     old = statuses(0, before={})
     new = {**copy.deepcopy(old), "replicas": 7, "updatedReplicas": 7}
 
-    assert not status.change(old, new, settled=False, outdated_seconds=99).write
+    early = status.change(old, new, settled=False, outdated_seconds=20)
+    assert (early.write, early.look_again_after) == (False, 40)
+    assert status.change(old, new, settled=False, outdated_seconds=60).write
 
 
 def test_pausing_keeps_the_old_status_and_is_said_once() -> None:
