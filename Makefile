@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := operator worker devcluster demo bench tools tests
+SOURCES := operator worker devcluster demo bench faults tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit install lock reference scan cluster cluster-down bench format clean
+.PHONY: help demo test check unit install lock reference scan cluster cluster-down bench chaos format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ cluster-down: install ## Remove the cluster that this checkout started, complete
 
 bench: install ## Ratios against baselines measured in the same run; takes about 15 minutes
 	@$(BIN)/python -m bench
+
+chaos: install ## The operator under several hundred faults, one by one; takes about half an hour
+	@$(BIN)/python -m faults
 
 format: install ## Format the code
 	@$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)

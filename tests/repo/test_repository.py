@@ -14,7 +14,12 @@ import dspy_operator.edge.telemetry
 import dspy_worker.edge.telemetry
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = [ROOT / "operator/dspy_operator", ROOT / "worker/dspy_worker", ROOT / "devcluster"]
+PACKAGES = [
+    ROOT / "operator/dspy_operator",
+    ROOT / "worker/dspy_worker",
+    ROOT / "devcluster",
+    ROOT / "faults",
+]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 CRD = ROOT / "crds/dspyapps.yaml"
 
