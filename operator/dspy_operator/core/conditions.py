@@ -4,7 +4,7 @@
     ---------------------------------------------------------------------------------------
     the spec cannot be read                  InvalidSpec        False   Stalled
     the ConfigMap with the source is missing SourceMissing      False   Reconciling
-    no pod is wanted                         ScaledToZero       True
+    no pod is wanted                         ScaledToZero       True     Reconciling: PodsEnding
     every wanted pod answers                 Serving            True
     it was rolled out, one pod answers       the pods' trouble  True    Reconciling
     trouble with pods (trouble.py)           its own reason     False   Reconciling or Stalled
@@ -94,8 +94,8 @@ def _of_rollout(
     app: App, rollout: Rollout, pods: tuple[Pod, ...], more: tuple[Condition, ...]
 ) -> Verdict:
     wanted = app.replicas if app.scaling is None else rollout.wanted
-    if wanted == 0 and rollout.wanted == 0 and rollout.replicas == 0:
-        return _good("ScaledToZero", _no_pod(app), more)
+    if wanted == 0 and rollout.wanted == 0:
+        return _scaled_to_zero(app, rollout, more)
     complete = rollout.completed and rollout.updated == rollout.replicas >= wanted > 0
     if complete and rollout.ready >= wanted == rollout.replicas:
         return _good("Serving", f"The app answers at {app.address}.", more)
@@ -109,11 +109,26 @@ def _of_rollout(
 def _answers(rollout: Rollout, pods: tuple[Pod, ...]) -> bool:
     """Tell whether the present program answers, also while only the number of pods changes.
 
-    Until its controller has seen a Deployment, the pods tell whether its template is a new one.
+    Until its controller has seen a Deployment, the pods tell whether its template is a new one:
+    then those of the old one are still there. Pods and Deployment come by two streams, and a new
+    pod may be ready before the Deployment's status speaks of it.
     """
+    if not rollout.rolled_out or rollout.ready == 0:
+        return False
     if rollout.observed:
-        return rollout.rolled_out and rollout.ready > 0
-    return rollout.rolled_out and any(p.ready and p.template == rollout.template for p in pods)
+        return True
+    return any(p.ready for p in pods) and all(p.template == rollout.template for p in pods)
+
+
+def _scaled_to_zero(app: App, rollout: Rollout, more: tuple[Condition, ...]) -> Verdict:
+    """Judge an app that shall have no pod; it is as it should be while its last ones end."""
+    done = _good("ScaledToZero", _no_pod(app), more)
+    if rollout.replicas == 0:
+        return done
+    ending = Condition(
+        type=RECONCILING, status=True, reason="PodsEnding", message="The last pods are ending."
+    )
+    return Verdict(conditions=(*done.conditions, ending), trouble=None, settled=False)
 
 
 def _no_pod(app: App) -> str:
