@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from devcluster.audit import AuditEvent
 
+_CRD_ATTEMPTS = 10
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -66,13 +69,25 @@ class Access:
         files = sorted((self.repository / "crds").glob("*.yaml"))
         if not files:
             return
+        self.define(files)
+
+    def define(self, files: Iterable[Path]) -> None:
+        """Apply CRDs and wait until the API server serves them."""
         names = [f"--filename={file}" for file in files]
         self.kubectl("apply", "--server-side", "--force-conflicts", *names)
+        # kubectl gives up where a CRD is so young that its list of conditions is null.
+        for _ in range(_CRD_ATTEMPTS):
+            with contextlib.suppress(DevclusterError):
+                self.kubectl("wait", "--for=condition=Established", "--timeout=2s", *names)
+                return
+            time.sleep(0.2)
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
         """Return a kubeconfig for another user, whom the audit log then shows by name."""
-        path = self.kubeconfig.parent / "users" / f"{user}-{'-'.join(groups)}.kubeconfig"
+        # A colon would end the path where KUBECONFIG is read as a list of files.
+        name = "-".join((user, *groups)).replace(":", "_")
+        path = self.kubeconfig.parent / "users" / f"{name}.kubeconfig"
         authority = Authority(folder=_ours(self.pki))
         return kubeconfig.write(path, self.server, authority, user, groups)
 

@@ -12,6 +12,7 @@ from dspy_operator.core import conditions, names, status, world
 from dspy_operator.core.conditions import Verdict
 from dspy_operator.core.manifest import Manifest
 from dspy_worker.contract.state import Credential, WorkerState
+from tests import kstatus
 
 NEW, OLD = "hash-new", "hash-old"
 NOW = "2026-01-01T12:00:00Z"
@@ -99,19 +100,6 @@ def judge(
         pods=world.pods(app(replicas), pods, reports or {}),
     )
     return conditions.of_world(app(replicas), observed)
-
-
-def kstatus(live: Manifest) -> str:
-    """Return the verdict of sigs.k8s.io/cli-utils/pkg/kstatus for an object of an unknown kind."""
-    shown = live.get("status", {})
-    if live["metadata"]["generation"] != shown.get("observedGeneration"):
-        return "InProgress"
-    found = {c["type"]: c["status"] for c in shown.get("conditions", ())}
-    if found.get("Reconciling") == "True":
-        return "InProgress"
-    if found.get("Stalled") == "True":
-        return "Failed"
-    return "Current" if found.get("Ready", "True") == "True" else "InProgress"
 
 
 def shown(verdict: Verdict) -> Manifest:
@@ -203,11 +191,11 @@ def test_verdict(
 
     assert condition(found).reason == reason
     assert text in condition(found).message
-    assert kstatus(shown(found)) == verdict
+    assert kstatus.verdict(shown(found)) == verdict
 
 
 def test_the_app_is_in_progress_before_the_first_look() -> None:
-    assert kstatus(LIVE) == "InProgress"
+    assert kstatus.verdict(LIVE) == "InProgress"
 
 
 def test_reconciling_and_stalled_are_present_only_while_true() -> None:
@@ -260,7 +248,7 @@ def test_errors_become_conditions(error: errors.OperatorError, reason: str, verd
 
     assert condition(found).reason == reason
     assert condition(found).message == str(error)
-    assert kstatus(shown(found)) == verdict
+    assert kstatus.verdict(shown(found)) == verdict
 
 
 def test_a_refusal_of_any_length_fits_into_a_condition() -> None:
