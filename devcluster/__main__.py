@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from devcluster import binaries, promtool, up
+from devcluster import argocd, binaries, promtool, redis_server, up
 from devcluster.embedded import EmbeddedCluster
 from devcluster.errors import DevclusterError
 from devcluster.layout import Layout
@@ -54,6 +54,8 @@ def _binaries(_: argparse.Namespace, progress: Progress) -> int:
     names = (*binaries.EVERYTHING, *binaries.TESTED_AGAINST)
     print(binaries.ensure(progress, layout.cache, module, names))
     print(promtool.ensure(progress, layout.cache))
+    print(argocd.program(progress, layout))
+    print(redis_server.ensure(progress, layout.cache).program)
     return 0
 
 

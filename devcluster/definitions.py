@@ -53,7 +53,16 @@ def find(layout: Layout, progress: Progress, kind: str) -> Path:
         DevclusterError: The module could not be downloaded.
     """
     definition = DEFINITIONS[kind]
+    return folder(layout, progress, definition.module) / definition.path
+
+
+def folder(layout: Layout, progress: Progress, module: str) -> Path:
+    """Return the folder of a Go module, such as `example.com/x@v1.0.0`; download it if missing.
+
+    Raises:
+        DevclusterError: The module could not be downloaded.
+    """
     go = binaries.find_go(progress, layout.cache, layout.cache / "logs" / "go-download.log")
     env = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod"}
-    answer = shell.run(go, "mod", "download", "-json", definition.module, env=env, seconds=600)
-    return Path(json.loads(answer)["Dir"]) / definition.path
+    answer = shell.run(go, "mod", "download", "-json", module, env=env, seconds=600)
+    return Path(json.loads(answer)["Dir"])

@@ -21,6 +21,7 @@ from devcluster.certificates import Authority
 from devcluster.control_plane import ControlPlane
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from devcluster.layout import Layout
@@ -111,13 +112,27 @@ class LightCluster:
         process.wait()
 
     def _spawn(self, name: str, command: list[str]) -> None:
-        with (self._folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._processes[name] = spawn(command, self._folder / f"{name}.log")
+
+
+def spawn(
+    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that the kernel kills when this process dies.
+
+    Args:
+        command: Program and arguments.
+        log: File that its output is appended to.
+        env: Its whole environment; without it, the caller's.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+        )
 
 
 def _plane(folder: Path, programs: Path) -> ControlPlane:
@@ -168,6 +183,12 @@ def free_ports(count: int) -> int:
             port: int = first.getsockname()[1]
             if all(_is_free(port + offset) for offset in range(1, count)):
                 return port
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody accepts connections at a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _is_free(port: int) -> bool:
