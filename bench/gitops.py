@@ -1,0 +1,96 @@
+"""Five minutes of a real Argo CD beside the operator: who was out of sync, and who wrote what.
+
+The stories are those of the tests (tests/cluster/argo_stories.py), told again and again about other
+apps. A watch shows each moment that Argo CD thought to be out of sync, the audit log each write.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devcluster.progress import Progress
+from tests.cluster import argo_world
+from tests.cluster.argo_stories import PLAYS, STORIES
+
+if TYPE_CHECKING:
+    from tests.cluster.argo_stories import Story
+    from tests.cluster.argo_world import Platform
+
+QUIET_SECONDS = 30
+
+
+@dataclass
+class Tally:
+    """What the stories had Git and people do, by app.
+
+    Attributes:
+        edited: Apps that a person edited against Git, once per edit.
+        due: Apps that Argo CD had to write for that or for a commit, once per write.
+    """
+
+    told: int = 0
+    edited: list[str] = field(default_factory=list)
+    due: list[str] = field(default_factory=list)
+
+    def add(self, story: Story, name: str) -> None:
+        """Count one story."""
+        self.told += 1
+        self.edited += [name] * story.edits
+        self.due += [name] * story.writes
+
+
+def run(*, apps: int = 20, seconds: int = 300) -> str:
+    """Measure and return a table in Markdown."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-gitops-") as folder,
+        argo_world.platform(Path(folder), Progress()) as platform,
+    ):
+        platform.kubelet.plays.update(PLAYS)
+        made = {f"app-{n:02}": STORIES[n % len(STORIES)] for n in range(apps)}
+        argo_world.install(platform, [story.app(name) for name, story in made.items()])
+        tally, start = Tally(), platform.mark()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            _tell(platform, made, tally)
+        platform.await_state("apps", "Healthy")
+        return _table(platform, tally, start, apps, seconds)
+
+
+def _tell(platform: Platform, made: dict[str, Story], tally: Tally) -> None:
+    """Tell the next story, about the next app that it fits; both walk in circles."""
+    names = list(made)
+    story = STORIES[tally.told % len(STORIES)]
+    start = tally.told % len(names)
+    fitting = [n for n in names[start:] + names[:start] if made[n].autoscaled == story.autoscaled]
+    story.tell(platform, fitting[0])
+    tally.add(story, fitting[0])
+
+
+def _table(platform: Platform, tally: Tally, start: int, apps: int, seconds: int) -> str:
+    moments = platform.moments()
+    for name in tally.edited:
+        moments.remove(name)  # fails where Argo CD did not notice an edit
+    written = platform.argo_writes(start)
+    conflicts = platform.conflicts(0)
+    quiet = platform.mark()
+    time.sleep(QUIET_SECONDS)
+    idle = platform.writes(quiet)
+    commits = len(platform.repository.changes)
+    rows = [
+        f"| {apps} apps, {seconds} s: things that happened | {tally.told} | shown |",
+        f"| commits | {commits} | shown |",
+        f"| people's edits of what lies in Git, undone by Argo CD | {len(tally.edited)} | shown |",
+        f"| moments of OutOfSync with another cause | {len(moments)} | 0 |",
+        f"| writes of either to what belongs to the other | {len(conflicts)} | 0 |",
+        (
+            f"| Argo CD's writes of apps, and what commits and edits ask for | "
+            f"{len(written)}, {len(tally.due)} | equal |"
+        ),
+        f"| writes of both in {QUIET_SECONDS} quiet s | {len(idle)} | 0 |",
+    ]
+    found = [*moments, *conflicts, *idle]
+    return "\n".join(["| what | measured | bar |", "|---|---|---|", *rows, *found])
