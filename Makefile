@@ -31,7 +31,7 @@ cluster: install ## A Kubernetes with operator and images: the one in KUBECONFIG
 cluster-down: install ## Remove the cluster that this checkout started, completely
 	@$(BIN)/python -m devcluster down
 
-bench: install ## Ratios against baselines measured in the same run; takes about 15 minutes
+bench: install ## Ratios against baselines measured in the same run; takes about an hour
 	@$(BIN)/python -m bench
 
 chaos: install ## The operator under several hundred faults, one by one; takes about half an hour

@@ -50,7 +50,7 @@ SYNC_OPTIONS = (
     # Else a commit to one app would have Argo CD send all the others again, unchanged.
     "ApplyOutOfSyncOnly=true",
 )
-_MINUTES = 6
+_MINUTES = 4
 _START_SECONDS = 60
 
 Manifest = dict[str, Any]

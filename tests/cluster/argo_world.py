@@ -114,15 +114,31 @@ class Platform:
     """What a platform engineer sees: Git, the cluster, and Argo CD between them.
 
     Attributes:
-        started: Where the audit log was when the first sync was over.
+        applications: Watches Argo CD's Applications.
+        apps: Watches the DSPyApps, once their kind exists.
     """
 
     access: Access
     repository: Repository
     argo: ArgoCD
     kubelet: Kubelet
-    operator: Operator
-    watch: Watch
+    applications: Watch
+    apps: Watch | None = None
+
+    def install_operator(self, apps: list[Manifest]) -> None:
+        """Commit chart and apps, and have Argo CD install the chart."""
+        self.repository.create()
+        for app in apps:
+            self.repository.write(app)
+        revision = self.repository.commit("Begin")
+        git = self.repository.folder
+        self.access.apply(argocd.application("dspy-operator", git, "chart", SYSTEM))
+        self.await_state("dspy-operator", "Healthy", revision)
+
+    def install_apps(self) -> None:
+        """Have Argo CD install the apps."""
+        self.access.apply(argocd.application("apps", self.repository.folder, "apps", APPS))
+        self.await_state("apps", "Healthy", next(iter(self.repository.changes)))
 
     def kubectl(self, *args: str) -> str:
         return self.access.kubectl(f"--namespace={APPS}", *args)
@@ -192,7 +208,7 @@ class Platform:
 
     def moments(self) -> list[str]:
         """Return who was out of sync without a commit as the cause, once per period."""
-        return unexplained(self.watch.objects(), self.repository.changes)
+        return unexplained(self.applications.objects(), self.repository.changes)
 
     def mark(self) -> int:
         return self.access.audit_marker()
@@ -205,12 +221,26 @@ class Platform:
         return [shown(e) for e in self.access.audit(since) if is_work(e)]
 
     def argo_writes(self, since: int) -> list[str]:
-        """Return the names of the apps that Argo CD wrote, once per write."""
+        """Return the names of the apps that Argo CD wrote, once per write.
+
+        It may write the same twice: when a sync ends, it compares with what it has watched, and
+        its own write may not have come by yet. The second write then changes nothing.
+        """
         return sorted(
             e.name
             for e in self.access.audit(since)
             if e.user == argocd.USER and e.resource == "dspyapps"
         )
+
+    def specs(self) -> list[str]:
+        """Return the names of apps, once per version of their spec, in order."""
+        assert self.apps is not None
+        seen: dict[tuple[str, int], str] = {}
+        for version in self.apps.objects():
+            metadata = version["metadata"]
+            if "deletionTimestamp" not in metadata:  # which counts as a generation of its own
+                seen.setdefault((metadata["uid"], metadata["generation"]), metadata["name"])
+        return list(seen.values())
 
 
 def is_work(event: AuditEvent) -> bool:
@@ -311,40 +341,53 @@ def health_check() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def platform(folder: Path, progress: Progress) -> Iterator[Platform]:
-    """Start everything, with Argo CD's Applications for the chart and for a folder of apps."""
+def platform(
+    folder: Path, progress: Progress, apps: list[Manifest], plays: dict[str, Manifest]
+) -> Iterator[Platform]:
+    """Let Argo CD install the chart and then the apps, and wait until all is well.
+
+    Args:
+        folder: Where Git, logs and records of watches go.
+        progress: Who is told about long steps.
+        apps: What lies in Git at first.
+        plays: What the played kubelet makes of pods, by image.
+    """
     layout = Layout.of_checkout()
     find_helm(layout, progress)
-    repository = Repository(folder=folder / "git")
-    repository.create()
-    with LightCluster(layout, progress) as cluster:
-        access = cluster.access
+    with contextlib.ExitStack() as stack:
+        access = stack.enter_context(LightCluster(layout, progress)).access
+        kubelet = stack.enter_context(Kubelet(access))
+        kubelet.plays.update(plays)
         argo = ArgoCD(access, layout, progress, settings=health_check())
+        stack.enter_context(argo)
         watched = ("applications", f"--namespace={argocd.NAMESPACE}")
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}")
-        operator = Operator(
-            kubeconfig=access.kubeconfig_for(OPERATOR, groups), log=folder / "operator.log"
+        made = Platform(
+            access=access,
+            repository=Repository(folder=folder / "git"),
+            argo=argo,
+            kubelet=kubelet,
+            applications=stack.enter_context(Watch(access, folder / "applications", *watched)),
         )
-        with (
-            Kubelet(access) as kubelet,
-            argo,
-            Watch(access, folder / "applications", *watched) as watch,
-        ):
-            try:
-                yield Platform(access, repository, argo, kubelet, operator, watch)
-            finally:
-                if operator.runs():
-                    operator.stop()
+        made.install_operator(apps)
+        stack.enter_context(running(made, folder / "operator.log"))
+        watched = ("dspyapps", f"--namespace={APPS}")
+        made.apps = stack.enter_context(Watch(access, folder / "dspyapps", *watched))
+        made.install_apps()
+        yield made
 
 
-def install(platform: Platform, apps: list[Manifest]) -> None:
-    """Let Argo CD install the chart and then the apps, and wait until all is well."""
-    for app in apps:
-        platform.repository.write(app)
-    revision = platform.repository.commit("Begin")
-    git = platform.repository.folder
-    platform.access.apply(argocd.application("dspy-operator", git, "chart", SYSTEM))
-    platform.await_state("dspy-operator", "Healthy", revision)
-    platform.operator.start()
-    platform.access.apply(argocd.application("apps", git, "apps", APPS))
-    platform.await_state("apps", "Healthy", revision)
+@contextlib.contextmanager
+def running(platform: Platform, log: Path) -> Iterator[Operator]:
+    """Run the operator as the pod would that Argo CD has made: its identity, its arguments."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}")
+    config = platform.access.kubeconfig_for(OPERATOR, groups)
+    live = platform.access.kubectl_json(
+        "get", "deployment", "dspy-operator", f"--namespace={SYSTEM}"
+    )
+    said = live["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments = tuple(a for a in said if not a.startswith("--metrics-port"))
+    operator = Operator(kubeconfig=config, log=log, arguments=arguments)
+    operator.start()
+    yield operator
+    assert operator.runs(), log.read_text(encoding="utf-8")[-2000:]
+    operator.stop()

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ def a_pause(stage: Stage) -> None:
     stage.apply("Serving", image="example.com/other:1")
 
 
+def a_pause_with_an_end(stage: Stage) -> None:
+    stage.apply("Serving")
+    end = (datetime.now(UTC) + timedelta(seconds=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stage.world.apply(app(paused=True, pausedUntil=end))
+    stage.world.wait_reason("Serving")
+
+
 def a_deletion(stage: Stage) -> None:
     """A finalizer of somebody else makes the object stay for a moment."""
     stage.apply("Serving")
@@ -119,6 +127,7 @@ STORIES: list[tuple[Callable[[Stage], None], list[str]]] = [
     (an_invalid_spec, ["Progressing", "Degraded", "Healthy"]),
     (a_missing_source, ["Progressing", "Healthy"]),
     (a_pause, ["Progressing", "Healthy", "Suspended"]),
+    (a_pause_with_an_end, ["Progressing", "Healthy", "Suspended"]),
     (a_deletion, ["Progressing", "Healthy"]),
 ]
 
