@@ -1,8 +1,8 @@
-"""Have checkov look at the chart, with every check on: `make scan`.
+"""Have checkov look at the chart and at what the operator makes, with every check on: `make scan`.
 
-Three installs are looked at: as the chart comes, highly available, namespaced. Images are pinned by
-digest in all three, as a release pins them. The pod of `helm test` is left out: it is no part of an
-install, and has no probes since it ends by itself.
+Three installs are looked at, as the chart comes, highly available and namespaced, and six apps.
+Images are pinned by digest, as a release pins them. The pod of `helm test` is left out: it is no
+part of an install, and has no probes since it ends by itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import chart
+import children
 import yaml
 
 from devcluster.layout import Layout
@@ -63,12 +64,19 @@ def main(checkov: Path) -> int:
     for values in sorted((chart.CHART / "ci").glob("*-values.yaml")):
         objects = chart.render(helm, "--values", str(values), "--set", PINNED)
         kept = [d for d in objects if d["kind"] != "CustomResourceDefinition"]
-        verdict = scan(checkov, yaml.safe_dump_all(kept))
-        bad += len(verdict.failed)
-        print(f"{values.name:<24} {verdict.passed:>7} {len(verdict.failed):>7}")
-        for line in verdict.failed:
-            print(f"  {line}")
+        bad += show(values.name, scan(checkov, yaml.safe_dump_all(kept)))
+    for name in children.SETS:
+        text = yaml.safe_dump_all(children.rendered(name))
+        bad += show(f"app: {name}", scan(checkov, text))
     return 1 if bad else 0
+
+
+def show(name: str, verdict: Verdict) -> int:
+    """Print one line, and one for each failure; return the number of failures."""
+    print(f"{name:<24} {verdict.passed:>7} {len(verdict.failed):>7}")
+    for line in verdict.failed:
+        print(f"  {line}")
+    return len(verdict.failed)
 
 
 if __name__ == "__main__":
