@@ -1,22 +1,19 @@
-"""Redis, taken out of Debian's packages without installing them.
-
-An installed package would start a service by itself. Unpacked, the program needs the libraries that
-came with it and nothing else.
-"""
+"""Redis: from PATH, or out of Debian's packages."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devcluster import debian
 from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
     from devcluster.progress import Progress
+
+_PACKAGE = "redis-server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ def find(cache: Path) -> RedisServer | None:
     installed = shutil.which("redis-server")
     if installed:
         return RedisServer(program=Path(installed))
-    root = cache / "redis"
+    root = cache / f"deb-{_PACKAGE}"
     program = root / "usr/bin/redis-server"
     if not program.exists():
         return None
@@ -60,33 +57,8 @@ def ensure(progress: Progress, cache: Path) -> RedisServer:
     found = find(cache)
     if found:
         return found
-    if shutil.which("apt-get") is None:
-        raise DevclusterError("please install redis-server: this is not a Debian machine")
-    cache.mkdir(parents=True, exist_ok=True)
-    log = cache / "logs" / "redis.log"
-    progress.say("downloading redis-server, some seconds")
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        folder = Path(scratch)
-        _download(progress, folder, log)
-        for package in folder.glob("*.deb"):
-            unpack = ["dpkg-deb", "--extract", str(package), str(folder / "root")]
-            progress.run(unpack, what=f"unpacking {package.name}", log=log)
-        # A rename is atomic: nobody ever runs half a program.
-        (folder / "root").rename(cache / "redis")
+    debian.unpack(progress, cache, _PACKAGE, libraries=True)
     unpacked = find(cache)
     if unpacked is None:
-        raise DevclusterError("Debian's package holds no redis-server", log=log)
+        raise DevclusterError("Debian's package holds no redis-server")
     return unpacked
-
-
-def _download(progress: Progress, folder: Path, log: Path) -> None:
-    """Download the package and the libraries that the machine lacks."""
-    (folder / "partial").mkdir()
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    options = ["--yes", "--no-install-recommends", "-o", f"Dir::Cache::archives={folder}"]
-    download = ["apt-get", "install", "--download-only", *options, "redis-server"]
-    try:
-        progress.run(download, what="downloading redis-server", log=log, env=env)
-    except DevclusterError:
-        progress.run(["apt-get", "update"], what="reading package lists", log=log, env=env)
-        progress.run(download, what="downloading redis-server", log=log, env=env)
