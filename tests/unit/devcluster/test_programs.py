@@ -65,9 +65,11 @@ def test_helm_3_is_built_for_tests_and_by_no_cluster() -> None:
 
 
 def test_promtool_in_the_cache_is_used(tmp_path: Path) -> None:
-    (tmp_path / "promtool").touch()
+    there = tmp_path / "deb-prometheus" / "usr" / "bin" / "promtool"
+    there.parent.mkdir(parents=True)
+    there.touch()
 
-    assert promtool.ensure(Progress(quiet=True), tmp_path) == tmp_path / "promtool"
+    assert promtool.ensure(Progress(quiet=True), tmp_path) == there
 
 
 def test_without_apt_somebody_has_to_bring_promtool(
@@ -76,7 +78,7 @@ def test_without_apt_somebody_has_to_bring_promtool(
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert promtool.find(tmp_path) is None
-    with pytest.raises(DevclusterError, match="please install promtool"):
+    with pytest.raises(DevclusterError, match="please install prometheus"):
         promtool.ensure(Progress(quiet=True), tmp_path)
 
 
