@@ -29,7 +29,7 @@ _NEWS_AFTER: Final = 0.5
 """Longest wait in seconds of a key that failed where there was news during its run."""
 
 
-_REST: Final = 0.1
+_REST: Final = 0.25
 """Seconds between the end of a run and the next: the events of one change come in a row."""
 
 _REMEMBERED: Final = 5000

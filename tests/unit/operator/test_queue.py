@@ -46,7 +46,7 @@ def test_a_running_key_is_not_given_out_again_but_looked_at_after() -> None:
 
     assert made.take(1) is None
     made.succeed(A, 2)
-    assert made.take(2.2) == A
+    assert made.take(2.3) == A
 
 
 def test_a_key_that_is_due_later_comes_sooner_when_asked() -> None:
@@ -240,7 +240,7 @@ def test_events_of_one_change_cost_one_look() -> None:
     schedule.add(A, 1.01)
     schedule.add(A, 1.02)
 
-    assert schedule.take(1.05) is None
-    assert schedule.take(1.1) == A
-    schedule.succeed(A, 1.2)
+    assert schedule.take(1.2) is None
+    assert schedule.take(1.25) == A
+    schedule.succeed(A, 1.3)
     assert schedule.take(9.0) is None
