@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dspy_operator.core.app import App
     from dspy_operator.core.conditions import Verdict
     from dspy_operator.core.manifest import Manifest
+    from dspy_operator.core.plan import Plan
     from dspy_operator.core.render import Installation
     from dspy_operator.core.world import Rollout
     from dspy_operator.edge.kube import Cluster
@@ -112,13 +113,22 @@ class Reconciler:
             owned = self._tools.store.owned(key_of(live))
             held = self._held_seconds(app, owned)
             setting = self._setting(app, owned, source, throttled=held > 0)
-            children = await self._act(live, app, owned, setting)
+            belonging = render.refs(app, setting)
+            steps = plan.plan(
+                render.children(app, setting),
+                owned,
+                keep=belonging,
+                uid=app.uid,
+                scaling=app.scaling,
+            )
+            children = await self._act(live, app, owned, steps)
         except (errors.RefusedError, errors.ForbiddenError, errors.NameTakenError) as error:
             await self._report(live, conditions.of_error(error), app, self._running(key_of(live)))
             raise
         if children is None:
             return None
-        seen = self._observe(app, children, setting)
+        missing = render.missing_kinds(belonging, setting.served)
+        seen = self._observe(app, children, setting, missing)
         again = await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
         return _soonest(again, held or None)
 
@@ -155,16 +165,9 @@ class Reconciler:
         )
 
     async def _act(
-        self, live: Manifest, app: App, owned: Mapping[Ref, Manifest], setting: Setting
+        self, live: Manifest, app: App, owned: Mapping[Ref, Manifest], steps: Plan
     ) -> Mapping[Ref, Manifest] | None:
         """Return the children as they are now; None where our view of the app was behind."""
-        steps = plan.plan(
-            render.children(app, setting),
-            owned,
-            keep=render.refs(app, setting),
-            uid=app.uid,
-            scaling=app.scaling,
-        )
         if self._tools.observer is not None:
             pending = self._tools.telemetry.pending_changes.labels(app.namespace, app.name)
             pending.set(self._tools.observer.note(key_of(live), steps))
@@ -178,7 +181,13 @@ class Reconciler:
         )
         return {**owned, **applied}
 
-    def _observe(self, app: App, children: Mapping[Ref, Manifest], setting: Setting) -> world.World:
+    def _observe(
+        self,
+        app: App,
+        children: Mapping[Ref, Manifest],
+        setting: Setting,
+        kinds_missing: tuple[str, ...],
+    ) -> world.World:
         key = Key(app.namespace, app.name)
         deployment = children.get(Ref("Deployment", *_parts(key)))
         kind = "" if app.scaling is None else app.scaling.kind
@@ -189,7 +198,7 @@ class Reconciler:
             source_missing=app.source if setting.source_digest is None else None,
             autoscaler=None if autoscaler is None else world.autoscaler(autoscaler),
             held=setting.throttled,
-            kinds_missing=render.missing_kinds(app, setting),
+            kinds_missing=kinds_missing,
         )
 
     def _running(self, key: Key) -> Rollout | None:

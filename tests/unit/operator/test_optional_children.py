@@ -78,7 +78,7 @@ def test_a_kind_that_is_not_served_is_left_out_and_named() -> None:
 
     assert "ScaledObject/qa" not in children(wanted, served=bare.served)
     assert "HTTPRoute/qa" in children(wanted, served=bare.served)
-    assert render.missing_kinds(wanted, bare) == (
+    assert render.missing_kinds(render.refs(wanted, bare), bare.served) == (
         "PrometheusRule",
         "ScaledObject",
         "ServiceMonitor",

@@ -18,7 +18,7 @@ from dspy_operator.core.render import (
 from dspy_operator.core.render.setting import OPTIONAL_KINDS, Installation, Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dspy_operator.core.app import App
     from dspy_operator.core.manifest import Manifest
@@ -48,10 +48,10 @@ def refs(app: App, setting: Setting) -> frozenset[manifest.Ref]:
     return frozenset(manifest.ref_of(child) for child in _wanted(app, full))
 
 
-def missing_kinds(app: App, setting: Setting) -> tuple[str, ...]:
-    """Name the kinds that the app asks for and the cluster does not serve."""
-    wanted = {ref.kind for ref in refs(app, setting)}
-    return tuple(sorted((wanted & OPTIONAL_KINDS) - setting.served))
+def missing_kinds(belonging: Iterable[manifest.Ref], served: frozenset[str]) -> tuple[str, ...]:
+    """Name the kinds of an app's children (`refs`) that the cluster does not serve."""
+    wanted = {ref.kind for ref in belonging}
+    return tuple(sorted((wanted & OPTIONAL_KINDS) - served))
 
 
 def _wanted(app: App, setting: Setting) -> Iterator[Manifest]:
