@@ -34,8 +34,9 @@ cluster-down: install ## Remove the cluster that this checkout started, complete
 bench: install ## Ratios against baselines measured in the same run; takes about an hour
 	@$(BIN)/python -m bench
 
-chaos: install ## The operator under several hundred faults, one by one; takes about half an hour
+chaos: install ## The operator under more than a thousand faults, one by one, and ten minutes without an API server
 	@$(BIN)/python -m faults
+	@OUTAGE_SECONDS=600 $(BIN)/pytest -q tests/cluster/test_operator_api.py -k server_that_is_away
 
 format: install ## Format the code
 	@$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)

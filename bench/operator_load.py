@@ -1,7 +1,10 @@
 """Many apps at once: the operator beside a bare loop of the same server-side applies.
 
 Both are timed from the API server's own audit log: from the first to the last write of a child.
-The apps ask for 0 pods and exist before the operator starts, so that its queue is full at once.
+The apps ask for 0 pods and exist before the operator starts, so that its queue is full at once. The
+loop applies the same objects in another namespace, owned by apps of the same names there. Before
+each phase the controllers of Kubernetes must have come to rest: what they do for the last phase,
+such as the deletion of a thousand objects, would slow the next.
 """
 
 from __future__ import annotations
@@ -51,6 +54,13 @@ FULL: dict[str, Any] = {
 }
 """What an app with nine children has beyond one with six."""
 PLURALS = frozenset(path.rsplit("/", 1)[1] for path in KINDS.values())
+REST_SECONDS = 3
+NEVER_AT_REST = (
+    b'"resource":"leases"',
+    b'"resource":"events"',
+    b'"resource":"horizontalpodautoscalers"',
+)
+"""What the controllers of Kubernetes write again and again."""
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation")
 IN_FLIGHT = 16
 
@@ -81,10 +91,11 @@ def run(*, apps: int = 200, idle_seconds: int = 600, rounds: int = 3) -> str:
 
 def _round(access: Access, apps: int, spec: dict[str, Any], idle_seconds: int) -> Figures:
     space, other = access.create_namespace("bench"), access.create_namespace("loop")
-    create_apps(access, space, apps, spec)
-    start = access.audit_marker()
+    for name in (space, other):
+        create_apps(access, name, apps, spec)
+    start = settled(access)
     with operator(access, space) as process:
-        wait_for_status(access, space, apps)
+        wait_for_status(access, start, apps)
         writes = lines_of(access, start, OPERATOR)
         children = [w for w in writes if w["objectRef"]["resource"] in PLURALS]
         memory = memory_of(process.pid)
@@ -95,11 +106,10 @@ def _round(access: Access, apps: int, spec: dict[str, Any], idle_seconds: int) -
     with operator(access, space):
         time.sleep(15)
         again = len(lines_of(access, restarted, OPERATOR))
-    loop_mark = access.audit_marker()
-    asyncio.run(apply_all(access, other, children_of(access, space)))
-    loop = lines_of(access, loop_mark, LOOP)
+    loop = bare_loop(access, space, other)
     for name in (space, other):
         access.delete_namespace(name)
+    settled(access)
     return Figures(
         apps=apps,
         children=len(children),
@@ -130,9 +140,11 @@ def manifest(number: int, namespace: str, spec: dict[str, Any]) -> dict[str, Any
 
 
 @contextlib.contextmanager
-def operator(access: Access, namespace: str, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+def operator(
+    access: Access, namespace: str, port: int = 0, kubeconfig: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run an operator for one namespace, with its metrics on a port."""
-    config = access.kubeconfig_for(OPERATOR, ("system:masters",))
+    config = kubeconfig or access.kubeconfig_for(OPERATOR, ("system:masters",))
     program = Path(sys.executable).parent / "dspy-operator"
     command = [str(program), "--namespaces", namespace, "--metrics-port", str(port)]
     with tempfile.TemporaryFile() as log:
@@ -149,16 +161,56 @@ def operator(access: Access, namespace: str, port: int = 0) -> Iterator[subproce
             process.wait(timeout=40)
 
 
-def wait_for_status(access: Access, namespace: str, apps: int) -> None:
+def bare_loop(access: Access, space: str, other: str) -> list[dict[str, Any]]:
+    """Apply the children of one namespace in another; return the audit log's lines of it."""
+    children = children_of(access, space, owners=uids_of(access, other))
+    mark = settled(access)
+    asyncio.run(apply_all(access, other, children))
+    return lines_of(access, mark, LOOP)
+
+
+def wait_for_status(access: Access, since: int, apps: int) -> None:
+    """Wait until the operator has written a status for so many apps.
+
+    The audit log tells: to ask the API server would take time from those who are measured.
+    """
     deadline = time.monotonic() + 300
-    path = "-o=jsonpath={range .items[*]}{.status.observedGeneration}{'\\n'}{end}"
-    while time.monotonic() < deadline:
-        seen = access.kubectl("get", "dspyapps", f"--namespace={namespace}", path).split()
-        if len(seen) == apps and all(int(generation) >= 1 for generation in seen):
-            time.sleep(5)
-            return
-        time.sleep(1)
-    raise TimeoutError("the operator did not reach all apps within 300 s")
+    told: set[str] = set()
+    position = since
+    while len(told) < apps:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the operator did not reach all apps within 300 s")
+        time.sleep(0.5)
+        lines, position = _news(access, position)
+        told |= {
+            json.loads(line)["objectRef"]["name"]
+            for line in lines
+            if b'"subresource":"status"' in line and f'"{OPERATOR}"'.encode() in line
+        }
+    time.sleep(2)
+
+
+def settled(access: Access) -> int:
+    """Wait until nobody has written for a while; return a marker of the audit log."""
+    deadline = time.monotonic() + 600
+    quiet_since, position = time.monotonic(), access.audit_marker()
+    while time.monotonic() < quiet_since + REST_SECONDS:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the cluster did not come to rest within 600 s")
+        time.sleep(0.25)
+        lines, position = _news(access, position)
+        if any(not any(noise in line for noise in NEVER_AT_REST) for line in lines):
+            quiet_since = time.monotonic()
+    return position
+
+
+def _news(access: Access, position: int) -> tuple[list[bytes], int]:
+    """Return the whole lines of the audit log behind a position, and the position behind them."""
+    with access.audit_log.open("rb") as stream:
+        stream.seek(position)
+        news = stream.read()
+    end = news.rfind(b"\n") + 1
+    return news[:end].splitlines(), position + end
 
 
 def lines_of(access: Access, since: int, user: str) -> list[dict[str, Any]]:
@@ -174,16 +226,26 @@ def span_of(events: list[dict[str, Any]]) -> float:
     return (max(ends) - min(begins)).total_seconds()
 
 
-def children_of(access: Access, namespace: str) -> list[dict[str, Any]]:
+def uids_of(access: Access, namespace: str) -> dict[str, str]:
+    """Return the uids of the apps of a namespace by their names."""
+    found = access.kubectl_json("get", "dspyapps", f"--namespace={namespace}")["items"]
+    return {app["metadata"]["name"]: app["metadata"]["uid"] for app in found}
+
+
+def children_of(access: Access, namespace: str, *, owners: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the children as they were applied, owned by other apps of the same names."""
     selector = "--selector=app.kubernetes.io/managed-by=dspy-operator"
     kinds = ",".join(PLURALS)
     found = access.kubectl_json("get", kinds, f"--namespace={namespace}", selector)["items"]
-    return [_bare(child) for child in found]
+    return [_bare(child, owners) for child in found]
 
 
-def _bare(child: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in child["metadata"].items() if k not in {*VOLATILE, "ownerReferences"}}
+def _bare(child: dict[str, Any], owners: dict[str, str]) -> dict[str, Any]:
+    kept = {k: v for k, v in child["metadata"].items() if k not in VOLATILE}
     kept.pop("namespace")
+    kept["ownerReferences"] = [
+        {**owner, "uid": owners[owner["name"]]} for owner in kept["ownerReferences"]
+    ]
     spec = child.get("spec", {})
     for assigned in ("clusterIP", "clusterIPs"):
         spec.pop(assigned, None)

@@ -107,7 +107,7 @@ class Machine:
         self._apps = self._lists(APP_KIND, "", self.store)
         self._watches = [
             *(each for kind in OWNED_KINDS for each in self._owned_lists(kind)),
-            *self._lists("ConfigMap", "", self._sources, metadata_only=True),
+            *self._lists("ConfigMap", names.FOREIGN, self._sources, metadata_only=True),
         ]
 
     def start(self, count: int) -> list[asyncio.Task[None]]:
@@ -170,7 +170,7 @@ class Machine:
             store=self.store,
             sources=self._sources,
             reports=self._poller.reports,
-            children=Children(self._cluster, self.store, self._sources, recorder, self.telemetry),
+            children=Children(self._cluster, self.store, recorder, self.telemetry),
             recorder=recorder,
             telemetry=self.telemetry,
             optional=self._optional,

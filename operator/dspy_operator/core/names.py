@@ -21,6 +21,8 @@ APP_LABEL: Final = "dspy-operator.io/app"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
 """Label selector of all that the operator owns, pods included."""
+FOREIGN: Final = f"{MANAGED_BY}!={MANAGER}"
+"""Label selector of everything else; with the other one, each object is watched once."""
 
 APPLIED: Final = "dspy-operator.io/applied"
 """Hash of the desired object; a field that is no longer desired shows by it alone."""

@@ -31,6 +31,12 @@ _ATTEMPTS: Final = 4
 _LONGEST_RETRY_AFTER: Final = 30.0
 _FIRST_FAILURE: Final = 400
 _NOT_FOUND: Final = 404
+_NOBODYS_VERSION: Final = "1"
+"""A precondition that no object can meet: etcd counts from 1 and writes the first one as 2.
+
+Where there is no object, the API server creates one and asks for no version. So an apply becomes
+the create-or-conflict that it lacks an option for.
+"""
 _METADATA: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 
@@ -112,10 +118,8 @@ class Cluster:
         self._server = server
         self._limiter = limiter
 
-    async def apply(
-        self, desired: Manifest, *, manager: str, force: bool = True, subresource: str = ""
-    ) -> Manifest:
-        """Apply on the server's side and return the object as it is now.
+    async def apply(self, desired: Manifest, *, manager: str, subresource: str = "") -> Manifest:
+        """Apply on the server's side, by force, and return the object as it is now.
 
         Raises:
             ClusterError: It was not accepted, or nobody knows.
@@ -123,11 +127,20 @@ class Cluster:
         answer: Manifest = await self._request(
             "PATCH",
             _path(manifest.ref_of(desired), subresource),
-            params={"fieldManager": manager, "force": "true" if force else "false"},
+            params={"fieldManager": manager, "force": "true"},
             body=desired,
             content_type="application/apply-patch+yaml",
         )
         return answer
+
+    async def apply_new(self, desired: Manifest, *, manager: str) -> Manifest:
+        """Apply an object that nobody has made yet.
+
+        Raises:
+            ConflictError: There is one of this name, whoever made it; it was left alone.
+        """
+        metadata = {**desired["metadata"], "resourceVersion": _NOBODYS_VERSION}
+        return await self.apply({**desired, "metadata": metadata}, manager=manager)
 
     async def apply_status(self, app: Manifest, status: Manifest) -> Manifest:
         """Write the status of a DSPyApp; another object of the same name is left alone."""

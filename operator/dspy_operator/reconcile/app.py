@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-
-_PUT_OFF_SECONDS: Final = 1.0
+_PUT_OFF_SECONDS: Final = 3.0
+"""For how long a first status without trouble lets the children of other apps go first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

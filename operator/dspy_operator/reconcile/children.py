@@ -10,7 +10,7 @@ import structlog
 
 from dspy_operator import errors
 from dspy_operator.core import manifest, match, names
-from dspy_operator.core.manifest import Ref, key_of, ref_of
+from dspy_operator.core.manifest import Ref, ref_of
 from dspy_operator.core.render import OPTIONAL_KINDS
 from dspy_operator.edge import projection
 from dspy_operator.edge.limiter import Bucket
@@ -23,15 +23,10 @@ if TYPE_CHECKING:
     from dspy_operator.edge.kube import Cluster
     from dspy_operator.edge.recorder import Recorder
     from dspy_operator.edge.telemetry import Telemetry
-    from dspy_operator.reconcile.sources import Sources
     from dspy_operator.reconcile.store import Store
 
 _log = structlog.get_logger(__name__)
 
-_SILENT_KINDS: Final = frozenset({"PersistentVolumeClaim", "Service", "ServiceAccount"})
-"""Kinds beside ConfigMap where an apply without force may take over a stranger's object silently.
-
-A Service without a selector has no field that ours would conflict with."""
 _REMEMBERED: Final = 4096
 _WRITES_AT_ONCE: Final = 30
 _WRITES_PER_SECOND: Final = 0.5
@@ -48,13 +43,11 @@ class Children:
         self,
         cluster: Cluster,
         store: Store,
-        sources: Sources,
         recorder: Recorder,
         telemetry: Telemetry,
     ) -> None:
         """Write through `cluster` and keep the answers in `store`."""
         self._cluster = cluster
-        self._sources = sources
         self._store = store
         self._recorder = recorder
         self._telemetry = telemetry
@@ -141,20 +134,12 @@ class Children:
         return await self._cluster.apply(wanted, manager=names.SCALE_MANAGER)
 
     async def _create(self, app: Manifest, desired: Manifest) -> Manifest:
-        """Apply without force, so that an object of somebody else is not taken over."""
-        if self._may_be_taken(desired):
-            await self._refuse_stranger(app, desired)
+        """Make a child; an object of somebody else that has its name is not taken over."""
         try:
-            return await self._cluster.apply(desired, manager=names.MANAGER, force=False)
+            return await self._cluster.apply_new(desired, manager=names.MANAGER)
         except errors.ConflictError:
             await self._refuse_stranger(app, desired)
             return await self._cluster.apply(desired, manager=names.MANAGER)
-
-    def _may_be_taken(self, desired: Manifest) -> bool:
-        """Tell whether a look is due: the watch of ConfigMaps spares most of them."""
-        if desired["kind"] == "ConfigMap":
-            return self._sources.knows(key_of(desired))
-        return desired["kind"] in _SILENT_KINDS
 
     async def _refuse_stranger(self, app: Manifest, desired: Manifest) -> None:
         ref = ref_of(desired)

@@ -51,10 +51,6 @@ class Sources:
         for key in gone:
             self._forget(key)
 
-    def knows(self, key: Key) -> bool:
-        """Tell whether the watch has shown a ConfigMap of this name, whoever made it."""
-        return key in self._versions
-
     async def digest(self, key: Key) -> str | None:
         """Return the hash of a ConfigMap's content, or None where it does not exist.
 

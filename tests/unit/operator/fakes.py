@@ -71,11 +71,20 @@ class FakeCluster:
         self._ask("get", at)
         return copy.deepcopy(self.objects.get(at))
 
-    async def apply(self, desired: Manifest, *, manager: str, force: bool = True) -> Manifest:
-        assert manager in {names.MANAGER, names.SCALE_MANAGER}
+    async def apply_new(self, desired: Manifest, *, manager: str) -> Manifest:
         at = ref_of(desired)
-        verb = "scale" if manager == names.SCALE_MANAGER else "force" if force else "apply"
-        self._ask(verb, at)
+        self._ask("make", at)
+        if at in self.objects:
+            raise errors.ConflictError(f"{at} has another version", status=409)
+        return self._merge(desired)
+
+    async def apply(self, desired: Manifest, *, manager: str) -> Manifest:
+        assert manager in {names.MANAGER, names.SCALE_MANAGER}
+        self._ask("scale" if manager == names.SCALE_MANAGER else "apply", ref_of(desired))
+        return self._merge(desired)
+
+    def _merge(self, desired: Manifest) -> Manifest:
+        at = ref_of(desired)
         merged = _merge(self.objects.get(at, {}), desired)
         self.admit(merged)
         if merged == self.objects.get(at):
@@ -145,7 +154,6 @@ class World:
         self.children = Children(
             self.cluster,  # type: ignore[arg-type]
             self.store,
-            self.sources,
             self.recorder,  # type: ignore[arg-type]
             self.telemetry,
         )

@@ -33,7 +33,7 @@ async def look(world: World, times: int = 1) -> None:
 
 async def test_what_pods_need_is_there_before_the_deployment(world: World) -> None:
     await look(world)
-    applied = [at.kind for verb, at in world.cluster.calls if verb == "apply"]
+    applied = [at.kind for verb, at in world.cluster.calls if verb == "make"]
 
     assert applied[-1] == "Deployment"
     before = ["ConfigMap", "ConfigMap", "PodDisruptionBudget", "Service", "ServiceAccount"]
@@ -43,7 +43,7 @@ async def test_what_pods_need_is_there_before_the_deployment(world: World) -> No
 async def test_a_write_that_fails_in_a_batch_lets_the_others_stand_and_the_deployment_wait(
     world: World,
 ) -> None:
-    world.cluster.fail["apply", ref("ConfigMap", "qa-config")] = errors.UnavailableError("away")
+    world.cluster.fail["make", ref("ConfigMap", "qa-config")] = errors.UnavailableError("away")
     with pytest.raises(errors.UnavailableError):
         await look(world)
     assert world.store.get("Service", APP) is not None, "answers of the same batch are kept"
@@ -52,12 +52,12 @@ async def test_a_write_that_fails_in_a_batch_lets_the_others_stand_and_the_deplo
 
     world.cluster.fail.clear()
     await look(world)
-    assert world.cluster.writes() == ["apply ConfigMap", "apply Deployment", "status DSPyApp"]
+    assert world.cluster.writes() == ["make ConfigMap", "make Deployment", "status DSPyApp"]
     assert world.recorder.events == []
 
 
 async def test_the_token_in_use_survives_a_failure_beside_it(world: World) -> None:
-    world.cluster.fail["apply", ref("Deployment")] = errors.UnavailableError("away")
+    world.cluster.fail["make", ref("Deployment")] = errors.UnavailableError("away")
     with pytest.raises(errors.UnavailableError):
         await look(world)
     token = world.cluster.objects[ref("ConfigMap", "qa-ops")]["data"]
@@ -67,11 +67,8 @@ async def test_the_token_in_use_survives_a_failure_beside_it(world: World) -> No
     assert world.cluster.objects[ref("ConfigMap", "qa-ops")]["data"] == token
 
 
-@pytest.mark.parametrize("kind", ["ServiceAccount", "Service"])
-async def test_a_strangers_object_is_refused_before_anything_is_sent(
-    world: World, kind: str
-) -> None:
-    """An apply conflicts only in fields that both write, and these kinds may share none."""
+@pytest.mark.parametrize("kind", ["ServiceAccount", "Service", "Deployment"])
+async def test_a_strangers_object_is_refused_and_left_alone(world: World, kind: str) -> None:
     before = world.cluster.hold(stranger(kind))
     with pytest.raises(errors.NameTakenError, match=f"{kind} qa exists already"):
         await look(world)
@@ -79,32 +76,13 @@ async def test_a_strangers_object_is_refused_before_anything_is_sent(
     assert world.cluster.objects[ref(kind)] == before
 
 
-async def test_a_strangers_config_map_that_the_watch_has_shown_is_refused(world: World) -> None:
-    before = world.cluster.hold(stranger("ConfigMap", "qa-config", data={"mine": "1"}))
-    world.sources.put("ConfigMap", before)
-    with pytest.raises(errors.NameTakenError):
-        await look(world)
-
-    assert world.cluster.objects[ref("ConfigMap", "qa-config")] == before
-
-
-async def test_a_conflict_with_a_stranger_is_not_forced(world: World) -> None:
-    world.cluster.hold(stranger("Deployment"))
-    world.cluster.fail["apply", ref("Deployment")] = errors.ConflictError("conflict", status=409)
-    with pytest.raises(errors.NameTakenError, match="Deployment qa"):
-        await look(world)
-
-    assert ("force", ref("Deployment")) not in world.cluster.calls
-
-
-async def test_a_conflict_about_a_child_of_the_app_is_forced(world: World) -> None:
-    """Somebody took its label away, so that the watch has lost it, and owns the field now."""
+async def test_a_child_that_the_watch_has_lost_is_made_right(world: World) -> None:
+    """Somebody took its label away, so that no list of ours shows it."""
     await look(world)
     world.store.drop("Deployment", world.cluster.objects[ref("Deployment")])
-    world.cluster.fail["apply", ref("Deployment")] = errors.ConflictError("conflict", status=409)
     await world.reconcile(APP)
 
-    assert ("force", ref("Deployment")) in world.cluster.calls
+    assert ("apply", ref("Deployment")) in world.cluster.calls
 
 
 async def test_a_child_that_a_webhook_rewrites_is_not_fought_over(world: World) -> None:
@@ -124,7 +102,7 @@ async def test_a_stubborn_child_is_applied_again_once_the_wish_has_changed(world
     world.user_applies(app(image="worker:2"))
     await look(world)
 
-    assert "force Deployment" in world.cluster.writes()
+    assert "apply Deployment" in world.cluster.writes()
     pod = world.cluster.objects[ref("Deployment")]["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "worker:2"
 
@@ -222,4 +200,4 @@ async def test_a_child_that_others_write_as_fast_as_we_do_is_written_slowly(worl
     with pytest.raises(errors.ContestedError, match="again and again by rival"):
         await fight(world, rounds=100)
 
-    assert 30 <= [verb for verb, _ in world.cluster.calls].count("force") <= 32
+    assert 30 <= [verb for verb, _ in world.cluster.calls].count("apply") <= 32

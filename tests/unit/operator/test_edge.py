@@ -94,6 +94,16 @@ async def test_an_apply_is_sent_with_manager_force_and_token(
     assert request.content_type == "application/apply-patch+yaml"
 
 
+async def test_a_first_apply_asks_for_a_version_that_no_object_has(
+    cluster: kube.Cluster, server: Server
+) -> None:
+    desired = {"kind": "Service", "metadata": {"name": "qa", "namespace": "team"}}
+    await cluster.apply_new(desired, manager="m")
+
+    assert (await server.asked[0].json())["metadata"]["resourceVersion"] == "1"
+    assert "resourceVersion" not in desired["metadata"]
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

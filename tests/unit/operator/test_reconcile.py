@@ -13,12 +13,12 @@ from tests.unit.operator.fakes import APP, World, app, ref
 
 PYTHON = {"python": {"entrypoint": "shop:build"}, "source": {"configMapRef": {"name": "shop"}}}
 FIRST = [
-    "apply ServiceAccount",
-    "apply ConfigMap",
-    "apply ConfigMap",
-    "apply Service",
-    "apply PodDisruptionBudget",
-    "apply Deployment",
+    "make ServiceAccount",
+    "make ConfigMap",
+    "make ConfigMap",
+    "make Service",
+    "make PodDisruptionBudget",
+    "make Deployment",
     "status DSPyApp",
 ]
 
@@ -56,7 +56,7 @@ async def test_a_deleted_child_comes_back_and_is_told(world: World) -> None:
     world.somebody_deletes(ref("Service"))
     await world.reconcile(APP)
 
-    assert world.cluster.writes() == ["apply Service"]
+    assert world.cluster.writes() == ["make Service"]
     assert world.recorder.events == [
         ("DriftRepaired", "Service qa was missing; it is as desired again.")
     ]
@@ -102,7 +102,7 @@ async def test_a_spec_that_cannot_be_read_touches_no_child(world: World) -> None
 async def test_a_refused_child_is_a_condition_and_an_event_and_is_tried_again(
     world: World, error: errors.ClusterError
 ) -> None:
-    world.cluster.fail["apply", ref("Deployment")] = error
+    world.cluster.fail["make", ref("Deployment")] = error
     for _ in range(2):
         with pytest.raises(type(error)):
             await world.reconcile(APP)
@@ -113,7 +113,7 @@ async def test_a_refused_child_is_a_condition_and_an_event_and_is_tried_again(
 
 
 async def test_an_outage_leaves_the_status_as_it_was(world: World) -> None:
-    world.cluster.fail["apply", ref("Service")] = errors.UnavailableError("away")
+    world.cluster.fail["make", ref("Service")] = errors.UnavailableError("away")
     with pytest.raises(errors.UnavailableError):
         await world.reconcile(APP)
 
@@ -217,7 +217,7 @@ async def test_a_new_app_costs_no_read(world: World) -> None:
 
 async def test_children_that_were_never_there_are_not_called_deleted(world: World) -> None:
     world.user_applies(app(program=PYTHON))
-    world.cluster.fail["apply", ref("Service")] = errors.ForbiddenError("exceeded quota")
+    world.cluster.fail["make", ref("Service")] = errors.ForbiddenError("exceeded quota")
     with pytest.raises(errors.ForbiddenError):
         await world.reconcile(APP)
     world.cluster.fail.clear()
@@ -293,8 +293,8 @@ async def test_the_number_of_pods_is_handed_to_an_autoscaler_and_back(world: Wor
     world.user_applies(app(serving={"replicas": 20, **HPA}))
     await world.reconcile(APP)
     handed = world.cluster.writes()
-    assert handed.index("scale Deployment") < handed.index("force Deployment")
-    assert handed.index("force Deployment") < handed.index("apply HorizontalPodAutoscaler")
+    assert handed.index("scale Deployment") < handed.index("apply Deployment")
+    assert handed.index("apply Deployment") < handed.index("make HorizontalPodAutoscaler")
     assert replicas(world) == 20
 
     world.watch()
@@ -333,7 +333,7 @@ async def test_a_missing_kind_is_said_and_its_child_comes_with_it(world: World) 
 
     world.optional.served = frozenset({"PrometheusRule"})
     await world.reconcile(APP)
-    assert "apply PrometheusRule" in world.cluster.writes()
+    assert "make PrometheusRule" in world.cluster.writes()
     assert world.condition("KindsMissing") == {}
     assert world.recorder.events == [], "a child that could not be made was not deleted"
 
@@ -386,7 +386,7 @@ async def test_an_observer_tells_what_it_would_do_and_does_nothing() -> None:
 
 async def test_a_busy_operator_makes_children_first_and_tells_later(world: World) -> None:
     world.busy = True
-    assert await world.reconcile(APP) == 1.0
+    assert await world.reconcile(APP) == 3.0
     assert world.cluster.writes() == FIRST[:-1], "no status yet"
     await world.reconcile(APP)
     assert world.cluster.writes() == ["status DSPyApp"], "it is put off once"
