@@ -175,10 +175,12 @@ class _Rehearsal:
             found = await play(
                 self._shared, self._scenarios[plan.scenario], plan, references[0].states
             )
+        findings = oracles.judge(found, references)
+        is_void = bool(findings) and oracles.hid_last_word(found)
         result = Result(
             plan=plan,
-            findings=oracles.judge(found, references),
-            fired=found.fired,
+            findings=() if is_void else findings,
+            fired=found.fired and not is_void,
             seconds=found.seconds,
             log=found.log,
         )

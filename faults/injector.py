@@ -87,7 +87,7 @@ class Injector:
 
     Attributes:
         fired: Whether the point was reached.
-        travel: The version at which lists are answered; empty for the present.
+        hidden: The watch line that was withheld, once it was.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Injector:
     ) -> None:
         """Arm the fault."""
         self.fired = False
+        self.hidden: Line | None = None
         self._plan = plan
         self._levers = levers
         self._clock = clock
@@ -140,6 +141,8 @@ class Injector:
         """Return what the operator gets for a watch line."""
         if not self._is_due(self._counting.point(line)) or self._plan is None:
             return Sent(raw + b"\n")
+        if self._plan.kind is Kind.HIDE:
+            self.hidden = line
         if self._plan.kind is Kind.LAG:
             self._held_stream, self._held_until = line.stream, self._clock() + LAG_SECONDS
         return _sent(self._plan.kind, raw)

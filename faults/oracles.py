@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from faults.plans import Plan
-    from faults.trace import Manifest, Observation, Request, Trace
+    from faults.trace import Line, Manifest, Observation, Request, Trace
 
 RACE_MARK = "faults/race"
 """Annotation that the other writer of a race leaves; nobody's business."""
@@ -48,6 +48,7 @@ class Run:
         log: The operator's output.
         exits: Codes with which the operator ended by itself.
         fired: Whether the fault's moment came.
+        hidden: The watch line that never arrived.
     """
 
     plan: Plan | None
@@ -59,6 +60,7 @@ class Run:
     log: str = ""
     exits: Sequence[int] = ()
     fired: bool = True
+    hidden: Line | None = None
     seconds: float = 0.0
 
 
@@ -70,6 +72,19 @@ def judge(run: Run, references: Sequence[Run]) -> tuple[str, ...]:
         references: Undisturbed runs of the same scenario; what one of them does is usual.
     """
     return tuple(finding for oracle in ORACLES for finding in oracle(run, references))
+
+
+def hid_last_word(run: Run) -> bool:
+    """Tell whether nothing more was said of an object after the line that was hidden.
+
+    The reference had a later line about it, else there were no such plan. What an API server never
+    says is no fault that an operator can notice; its resync heals it after ten minutes.
+    """
+    hidden = run.hidden
+    return hidden is not None and not any(
+        line.n > hidden.n and (line.stream, line.uid) == (hidden.stream, hidden.uid)
+        for line in run.trace.lines
+    )
 
 
 def noise(references: Sequence[Run]) -> tuple[str, ...]:

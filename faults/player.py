@@ -127,6 +127,7 @@ class Player:
             log=self.operator.log.read_text(errors="replace"),
             exits=tuple(self.operator.exits),
             fired=self.injector.fired or self.plan is None,
+            hidden=self.injector.hidden,
             seconds=seconds,
         )
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from faults.oracles import Run, difference, judge, noise, state
+from faults.oracles import Run, difference, hid_last_word, judge, noise, state
 from faults.plans import Kind, Plan, Point
-from faults.trace import Observation, Request, Target, Trace
+from faults.trace import Line, Observation, Request, Target, Trace
 
 PLAN = Plan("create", Kind.CRASH_AFTER, Point("create", "patch services a"))
 
@@ -174,3 +174,28 @@ def test_a_child_of_nobody_and_an_old_status_are_another_state() -> None:
 
     assert "nobody" in difference(orphaned, good)
     assert "observedGeneration is false" in difference(state(behind, "one"), good)
+
+
+def line(n: int, uid: str = "d") -> Line:
+    return Line(
+        n=n,
+        step="create",
+        stream="deployments",
+        type="MODIFIED",
+        name="qa",
+        uid=uid,
+        version=str(n),
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [([line(4)], True), ([line(4), line(9)], False), ([line(4), line(9, uid="other")], True)],
+)
+def test_a_hidden_line_was_the_last_word_or_not(lines: list[Line], *, expected: bool) -> None:
+    hidden = Run(plan=PLAN, trace=Trace(lines=lines), states={}, history=(), hidden=lines[0])
+    assert hid_last_word(hidden) is expected
+
+
+def test_where_nothing_was_hidden_there_was_no_last_word() -> None:
+    assert not hid_last_word(run(write()))
