@@ -16,6 +16,7 @@ from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
 if TYPE_CHECKING:
     from dspy_worker.contract.app import Model
     from dspy_worker.edge.keys import Key
+    from dspy_worker.edge.listener import Answer
     from dspy_worker.edge.telemetry import Metrics
 
 TRANSIENT = (lm15.RateLimitError, lm15.TimeoutError, lm15.ServerError, lm15.TransportError)
@@ -77,6 +78,11 @@ class Tries:
             raise DeadlineExceeded("the request's time was over before the LM could be asked")
         self._since = time.monotonic()
         self._call.began()
+
+    def listen(self) -> Answer | None:
+        """Return who hears this attempt's answer while it arrives, if anybody does."""
+        listener = self._call.listener
+        return None if listener is None else listener.answer()
 
     def end(self, outcome: str) -> None:
         """Note that an attempt is over, whatever came of it."""

@@ -17,6 +17,8 @@ import dspy
 if TYPE_CHECKING:
     from dspy.lm15 import Usage
 
+    from dspy_worker.edge.listener import Listener
+
 
 class Call:
     """Deadline and LM usage of one request; times are those of `time.monotonic`.
@@ -28,6 +30,7 @@ class Call:
         input_tokens: Tokens of the prompts, as the LM counted them.
         output_tokens: Tokens of the answers, as the LM counted them.
         lm_seconds: Time during which at least one LM call was under way.
+        listener: Hears the answers while they arrive; None where nobody listens.
     """
 
     __slots__ = (
@@ -38,6 +41,7 @@ class Call:
         "deadline",
         "given_up",
         "input_tokens",
+        "listener",
         "lm_seconds",
         "output_tokens",
     )
@@ -48,6 +52,7 @@ class Call:
         self.given_up = False
         self.calls = self.input_tokens = self.output_tokens = 0
         self.lm_seconds = 0.0
+        self.listener: Listener | None = None
         self._open = 0
         self._since = 0.0
         self._lock = threading.Lock()

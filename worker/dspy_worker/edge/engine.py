@@ -23,6 +23,7 @@ from dspy_worker.edge.attempts import Link, Tries
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dspy_worker.edge.listener import Answer
 
 PROVIDER = "openai-chat"
 PLACEHOLDER_KEY = "EMPTY"
@@ -98,7 +99,7 @@ class Engine(_Base):
         tries.begin()
         outcome = "cancelled"
         try:
-            response: lm15.Response = self._client.with_key(key).complete(request)
+            response = _ask(self._client.with_key(key), request, tries.listen())
             outcome = "ok"
         except lm15.LM15Error as error:
             outcome = error.code
@@ -139,7 +140,7 @@ class AsyncEngine(_Base):
         tries.begin()
         outcome = "cancelled"
         try:
-            response = await self._within_timeout(key, request)
+            response = await self._within_timeout(key, request, tries.listen())
             outcome = "ok"
         except lm15.LM15Error as error:
             outcome = error.code
@@ -148,18 +149,19 @@ class AsyncEngine(_Base):
             tries.end(outcome)
         return response
 
-    async def _within_timeout(self, key: str | None, request: lm15.Request) -> lm15.Response:
+    async def _within_timeout(
+        self, key: str | None, request: lm15.Request, heard: Answer | None
+    ) -> lm15.Response:
         """Bound the whole attempt; the transport could bound only the wait for the next byte."""
         seconds = self._link.model.timeout_seconds
         timeout = asyncio.timeout(seconds)
         try:
             async with timeout:
-                response: lm15.Response = await self._client.with_key(key).complete(request)
+                return await _ask_async(self._client.with_key(key), request, heard)
         except TimeoutError as error:
             if timeout.expired():
                 raise lm15.TimeoutError(f"no answer within {seconds} s") from error
             raise
-        return response
 
     async def stream(self, request: lm15.Request) -> Any:  # noqa: ANN401 - an asynchronous generator
         """Yield the whole answer as the events of a stream."""
@@ -169,6 +171,30 @@ class AsyncEngine(_Base):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.connections.aclose()
+
+
+def _ask(client: Any, request: lm15.Request, heard: Answer | None) -> lm15.Response:  # noqa: ANN401 - lm15 has two kinds
+    """Return an answer; let somebody hear it while it arrives."""
+    if heard is None:
+        whole: lm15.Response = client.complete(request)
+        return whole
+    with lm15.ResponseStream(client.stream(request), request) as stream:
+        for text in stream:
+            heard.hear(text)
+        heard.end()
+        return stream.response
+
+
+async def _ask_async(client: Any, request: lm15.Request, heard: Answer | None) -> lm15.Response:  # noqa: ANN401 - lm15 has two kinds
+    """Return an answer; let somebody hear it while it arrives."""
+    if heard is None:
+        whole: lm15.Response = await client.complete(request)
+        return whole
+    async with lm15.AsyncResponseStream(client.stream(request), request) as stream:
+        async for text in stream:
+            heard.hear(text)
+        heard.end()
+        return await stream.response()
 
 
 def language_model(link: Link) -> dspy.LM:

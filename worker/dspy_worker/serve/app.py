@@ -15,6 +15,7 @@ from dspy_worker.errors import LMCredentialsMissing, MethodNotAllowed, PathUnkno
 from dspy_worker.serve import docs, info, openapi, schema, wire
 from dspy_worker.serve.batch import Batch
 from dspy_worker.serve.front import Front
+from dspy_worker.serve.stream import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -57,6 +58,15 @@ class Public:
         )
         return wire.answer(found, {"X-Prediction-Id": found["id"]})
 
+    async def stream(self, request: Request) -> EventStream:
+        """Answer `POST /v1/predict/stream`; what is refused at once is an ordinary problem."""
+        call = self._call(request)
+        text = await self._body(request, call)
+        inputs: pydantic.BaseModel = schema.parse(self.service.program.schema.predict, text)
+        self._check_keys()
+        self.service.admission.check()
+        return EventStream(self.service, inputs, call)
+
     async def batch(self, request: Request) -> Response:
         """Answer `POST /v1/batch`."""
         began, call = time.monotonic(), self._call(request)
@@ -96,6 +106,7 @@ def build(public: Public) -> ASGIApp:
     page = HTMLResponse(docs.page(app), headers={"Content-Security-Policy": docs.policy()})
     paths: dict[str, tuple[tuple[str, ...], ASGIApp]] = {
         "/v1/predict": (_POST, _handled(public.predict)),
+        "/v1/predict/stream": (_POST, _handled(public.stream)),
         "/v1/batch": (_POST, _handled(public.batch)),
         "/v1/info": (_GET, _json(about)),
         "/openapi.json": (_GET, _json(described)),
@@ -126,7 +137,7 @@ class _Paths:
         await app(scope, receive, send)
 
 
-def _handled(answer: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+def _handled(answer: Callable[[Request], Awaitable[ASGIApp]]) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         response = await answer(Request(scope, receive))
         await response(scope, receive, send)

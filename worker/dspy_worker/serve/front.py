@@ -111,10 +111,10 @@ class Front:
 async def _answer(exchange: Exchange, error: Exception, scope: Scope, receive: Receive) -> None:
     known = translate(error, scope)
     exchange.reason = known.reason
-    if exchange.started:
-        return
     if not isinstance(error, WorkerError | HTTPException) or known.status == WorkerError.status:
         log.error("failed", request_id=exchange.request_id, **trace(error))
+    if exchange.started:
+        return
     response: Response = wire.problem_answer(known, exchange.request_id)
     await response(scope, receive, exchange.forward)
 

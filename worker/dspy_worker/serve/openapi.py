@@ -29,6 +29,16 @@ _PROBLEMS = {
     "503": "The worker cannot answer now.",
     "504": "The answer took too long.",
 }
+_STREAM = (
+    "Events: `status` (the request has a slot), `token` (a piece of an output field), and at the "
+    "end one `result` (a PredictResponse) or one `error` (a Problem). The text of a field is that "
+    "of the highest `call`: an unusable answer of the language model is asked for again."
+)
+_EVENTS = (
+    'event: status\ndata: {"state":"running"}\n\n'
+    'event: token\ndata: {"call":1,"predictor":"predict","field":"answer","text":"Par"}\n\n'
+    'event: result\ndata: {"prediction":{"answer":"Paris"},"id":"0198c0de"}\n\n'
+)
 _FIXED = ("Usage", "PredictResponse", "BatchResponse", "Problem")
 """Schemas that are the same for all programs."""
 _EXAMPLES: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True}
@@ -47,6 +57,7 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
         },
         "paths": {
             "/v1/predict": {"post": _predict(example, refs)},
+            "/v1/predict/stream": {"post": _stream(example, refs)},
             "/v1/batch": {"post": _batch(example, app.serving.max_batch_size, refs)},
             "/v1/info": {"get": _info()},
         },
@@ -62,6 +73,23 @@ def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
         "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
         "responses": {
             "200": _answer("The answer.", refs["PredictResponse"]),
+            **_problems(refs["Problem"]),
+        },
+    }
+
+
+def _stream(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Describe the stream; OpenAPI 3.1 has no words for single events, so a text says it."""
+    content = {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS}}
+    headers = {"X-Request-Id": _header("Name of the request, as in the logs.")}
+    return {
+        "operationId": "predictStream",
+        "summary": "Ask the program once and hear the answer while it is made.",
+        "description": _STREAM,
+        "parameters": [_timeout_parameter()],
+        "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
+        "responses": {
+            "200": {"description": "Server-sent events.", "headers": headers, "content": content},
             **_problems(refs["Problem"]),
         },
     }

@@ -16,7 +16,7 @@ from dspy_worker.errors import LMAnswerUnusable, ProgramRaised, WorkerError
 from dspy_worker.serve import failures, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dspy_worker.edge.call import Call
     from dspy_worker.edge.telemetry import Metrics
@@ -33,7 +33,12 @@ class Service:
     metrics: Metrics
 
     async def predict(
-        self, inputs: pydantic.BaseModel, call: Call, *, patient: bool = False
+        self,
+        inputs: pydantic.BaseModel,
+        call: Call,
+        *,
+        patient: bool = False,
+        started: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
         """Answer one request, once there is a slot for it.
 
@@ -41,12 +46,14 @@ class Service:
             inputs: The checked inputs.
             call: Deadline and usage of this prediction.
             patient: Whether it may wait even if the queue is full.
+            started: Called when it has a slot.
 
         Raises:
             WorkerError: There is no answer; the message is for the client.
         """
         began = time.monotonic()
         async with self.admission.slot(patient=patient) as waited:
+            started()
             prediction = await self._ask(schema.values(inputs), call)
         seconds = time.monotonic() - began
         self.metrics.overhead(max(0.0, seconds - waited - call.lm_seconds))

@@ -8,12 +8,13 @@ import functools
 import inspect
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dspy
 
 from dspy_worker.edge import call as calls
+from dspy_worker.edge.listener import Voices
 from dspy_worker.errors import LoadError, ProgramRaised
 from dspy_worker.serve import declared, fields, schema, usercode
 
@@ -35,8 +36,9 @@ class Program:
         schema: Models of its requests and answers.
         instructions: What it is for; may be empty.
         pool: Threads for a program without `aforward` and for plain tools.
-    is_async: Whether the program is awaited; else it runs in a thread.
+        is_async: Whether the program is awaited; else it runs in a thread.
         settings: What `dspy.context` gets for each call.
+        voices: Whom a client may hear while it answers.
     """
 
     module: dspy.Module
@@ -46,6 +48,7 @@ class Program:
     pool: ThreadPoolExecutor
     is_async: bool
     settings: Mapping[str, Any]
+    voices: Voices = field(default_factory=Voices)
 
     async def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the program's answer to one request, by field, unchecked."""
@@ -100,6 +103,11 @@ def load(
         pool=pool,
         is_async=fields.entry(type(module)) == "aforward",
         settings={"lm": lm, "adapter": adapter},
+        voices=Voices(
+            names={id(step): name for name, step in module.named_predictors()},
+            fields=frozenset(models.outputs.model_fields),
+            adapter=document.program.adapter,
+        ),
     )
 
 

@@ -82,7 +82,7 @@ async def finish(
         ClientGone: The client left.
     """
     task = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(receive))
+    leaving = asyncio.create_task(left(receive))
     try:
         await asyncio.wait({task, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -94,7 +94,7 @@ async def finish(
         leaving.cancel()
         if not task.done():
             give_up()
-            await _cancel(task)
+            await cancel(task)
 
 
 def answer(document: Any, headers: Mapping[str, str] | None = None) -> Response:  # noqa: ANN401 - JSON
@@ -157,12 +157,14 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
 
 
-async def _left(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
+    """Wait until the client closes the connection; nothing else can come after the body."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _cancel(task: asyncio.Task[Any]) -> None:
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for a moment until it has noticed."""
     task.cancel()
     task.add_done_callback(_swallow)
     await asyncio.wait({task}, timeout=CANCEL_SECONDS)

@@ -51,27 +51,70 @@ function buildForm(body) {
   }
   byId("try").addEventListener("submit", (event) => {
     event.preventDefault();
-    predict(readers);
+    ask(readers, event.submitter?.value === "stream" ? stream : predict);
   });
 }
 
-async function predict(readers) {
+async function ask(readers, way) {
   const outcome = byId("outcome");
-  const answer = byId("answer");
   try {
     const inputs = {};
     for (const [name, value] of Object.entries(readers)) inputs[name] = value();
     outcome.textContent = "Waiting…";
-    const response = await fetch("v1/predict", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ inputs }),
-    });
-    outcome.textContent = `${response.status} ${response.statusText}`;
-    answer.textContent = JSON.stringify(await response.json(), null, 2);
-    answer.hidden = false;
+    await way(inputs);
   } catch (error) {
     outcome.textContent = error.message;
+  }
+}
+
+function post(path, inputs) {
+  const headers = { "Content-Type": "application/json" };
+  return fetch(path, { method: "POST", headers, body: JSON.stringify({ inputs }) });
+}
+
+function show(status, document) {
+  byId("outcome").textContent = status;
+  byId("answer").textContent = JSON.stringify(document, null, 2);
+  byId("answer").hidden = false;
+}
+
+async function predict(inputs) {
+  const response = await post("v1/predict", inputs);
+  show(`${response.status} ${response.statusText}`, await response.json());
+}
+
+async function stream(inputs) {
+  const response = await post("v1/predict/stream", inputs);
+  if (!response.ok) {
+    show(`${response.status} ${response.statusText}`, await response.json());
+    return;
+  }
+  const heard = {};
+  const latest = {};
+  for await (const [name, document] of events(response.body)) {
+    if (name === "token") {
+      if (latest[document.field] !== document.call) heard[document.field] = "";
+      latest[document.field] = document.call;
+      heard[document.field] += document.text;
+      show("Listening…", heard);
+    } else if (name !== "status") {
+      show(name, document);
+    }
+  }
+}
+
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const found = /^event: (.*)\ndata: (.*)$/.exec(block);
+      if (found) yield [found[1], JSON.parse(found[2])];
+    }
   }
 }
 
