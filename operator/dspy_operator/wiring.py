@@ -96,7 +96,7 @@ class Machine:
             self._session, connection.server, bucket, may_write=self.leader.may_write
         )
         self.queue = Queue(self._reconcile, self.telemetry)
-        self.store = Store(self.queue.add)
+        self.store = Store(self.queue.add, self.queue.add_minor)
         self.health = health.Health(longest=self.queue.longest, is_ready=self._missing)
         self._sources = Sources(self._cluster, self._source_changed)
         self._poller = workers.Poller(self._targets, self.queue.add, self.telemetry)
@@ -177,6 +177,7 @@ class Machine:
             installation=choices.installation,
             observer=choices.observer,
             is_busy=self.queue.is_busy,
+            later=self.queue.add_minor,
             default_image=choices.worker_image,
         )
         return Reconciler(tools)

@@ -11,7 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_PUT_OFF_SECONDS: Final = 3.0
-"""For how long a first status without trouble lets the children of other apps go first."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
@@ -66,6 +63,7 @@ class Tools:
     installation: Installation
     observer: Observer | None
     is_busy: Callable[[], bool]
+    later: Callable[[Key], None]
     default_image: str
 
 
@@ -218,7 +216,8 @@ class Reconciler:
         if self._tools.observer is not None:
             return None
         if change.write and verdict.trouble is None and self._puts_off(live):
-            return _PUT_OFF_SECONDS
+            self._tools.later(key_of(live))
+            return None
         if change.write:
             await self._write(live, new)
         if verdict.trouble is not None and verdict.trouble.reason != status.reason(live):

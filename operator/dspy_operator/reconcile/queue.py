@@ -1,6 +1,8 @@
 """A queue of keys: each key waits once and runs once at a time; failures back off per key.
 
-`Schedule` decides and takes the time as an argument; `Queue` gives it a clock and workers.
+`Schedule` decides and takes the time as an argument; `Queue` gives it a clock and workers. A key
+may be asked for as a minor matter, such as a status that has moved on: it goes last while there is
+other work, but not for ever.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ _NEWS_AFTER: Final = 0.5
 _REST: Final = 0.25
 """Seconds between the end of a run and the next: the events of one change come in a row."""
 
+_PATIENCE: Final = 15.0
+"""Seconds that a minor matter waits for others at most."""
+
 _REMEMBERED: Final = 5000
 
 
@@ -43,31 +48,42 @@ class Schedule:
         self._jitter = jitter
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
+        self._minor: dict[Key, float] = {}
+        self._minor_heap: list[tuple[float, Key]] = []
         self._running: dict[Key, float] = {}
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
         self._rested: dict[Key, float] = {}
 
-    def add(self, key: Key, at: float) -> None:
-        """Ask for a look at a key, at that time or sooner if it was already due sooner."""
+    def add(self, key: Key, at: float, *, minor: bool = False) -> None:
+        """Ask for a look at a key, at that time or sooner if it was already due sooner.
+
+        Args:
+            key: The key.
+            at: When it is due.
+            minor: Whether all others that are due may go first, for so long as patience lasts.
+        """
         if key in self._running:
-            self._again.add(key)
+            self._again[key] = minor and self._again.get(key, True)
             return
         at = max(at, self._rested.get(key, at))
-        if key not in self._due or at < self._due[key]:
-            self._due[key] = at
-            heapq.heappush(self._heap, (at, key))
+        if minor:
+            _earlier(self._minor, self._minor_heap, key, at)
+        _earlier(self._due, self._heap, key, at + _PATIENCE if minor else at)
 
     def take(self, now: float) -> Key | None:
         """Return a due key and count it as running; None while none is due."""
-        while self._heap and self._heap[0][0] <= now:
-            at, key = heapq.heappop(self._heap)
-            if self._due.get(key) == at:
-                del self._due[key]
-                self._rested.pop(key, None)
-                self._running[key] = now
-                return key
+        for due, heap in ((self._due, self._heap), (self._minor, self._minor_heap)):
+            first = _first(due, heap)
+            if first is not None and first[0] <= now:
+                return self._run(first[1], now)
         return None
+
+    def _run(self, key: Key, now: float) -> Key:
+        for known in (self._due, self._minor, self._rested):
+            known.pop(key, None)
+        self._running[key] = now
+        return key
 
     def succeed(self, key: Key, now: float, look_again_after: float | None = None) -> None:
         """End a run; what was asked for meanwhile is due at once."""
@@ -89,20 +105,18 @@ class Schedule:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         wait = min(limit, first * float(1 << min(failures, 30))) * self._jitter()
-        if key in self._again:
-            self._again.discard(key)
+        if self._again.pop(key, None) is not None:
             wait = min(wait, _NEWS_AFTER)
         self._end(key, now + wait, now)
         return wait
 
     def next_due(self) -> float | None:
-        """Return when the next key is due; None while no key waits."""
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        """Return when the next key may run; None while no key waits."""
+        found = [_first(self._due, self._heap), _first(self._minor, self._minor_heap)]
+        return min((each[0] for each in found if each is not None), default=None)
 
     def depth(self, now: float) -> int:
-        """Return how many keys are due and wait for a worker."""
+        """Return how many keys are due and wait for a worker, minor matters left out."""
         return sum(at <= now for at in self._due.values())
 
     def waiting(self) -> set[Key]:
@@ -110,9 +124,9 @@ class Schedule:
         return set(self._due)
 
     def is_busy(self, now: float) -> bool:
-        """Return whether a key is due and waits for a worker."""
-        due = self.next_due()
-        return due is not None and due <= now
+        """Return whether a key is due and waits for a worker, minor matters left out."""
+        first = _first(self._due, self._heap)
+        return first is not None and first[0] <= now
 
     def running(self) -> int:
         """Return how many keys run."""
@@ -127,11 +141,25 @@ class Schedule:
         if len(self._rested) > _REMEMBERED:
             self._rested = {k: at for k, at in self._rested.items() if at > now}
         self._rested[key] = now + _REST
-        if key in self._again:
-            self._again.discard(key)
-            self.add(key, now)
-        elif at is not None:
+        again = self._again.pop(key, None)
+        if again is not None:
+            self.add(key, now, minor=again)
+        if at is not None and again is not False:
             self.add(key, at)
+
+
+def _earlier(due: dict[Key, float], heap: list[tuple[float, Key]], key: Key, at: float) -> None:
+    """Note when a key is due, unless it is due sooner."""
+    if key not in due or at < due[key]:
+        due[key] = at
+        heapq.heappush(heap, (at, key))
+
+
+def _first(due: dict[Key, float], heap: list[tuple[float, Key]]) -> tuple[float, Key] | None:
+    """Return the first entry that still holds, and forget those before it that do not."""
+    while heap and due.get(heap[0][1]) != heap[0][0]:
+        heapq.heappop(heap)
+    return heap[0] if heap else None
 
 
 class Queue:
@@ -168,8 +196,15 @@ class Queue:
 
     def add(self, key: Key, after: float = 0.0) -> None:
         """Ask for a look at a key."""
+        self._add(key, after, minor=False)
+
+    def add_minor(self, key: Key) -> None:
+        """Ask for a look at a key once there is nothing better to do, soon in any case."""
+        self._add(key, 0.0, minor=True)
+
+    def _add(self, key: Key, after: float, *, minor: bool) -> None:
         self._telemetry.queue_adds.inc()
-        self._schedule.add(key, self._clock() + after)
+        self._schedule.add(key, self._clock() + after, minor=minor)
         self._news.set()
 
     def open(self) -> None:

@@ -29,6 +29,8 @@ APP_KIND = "DSPyApp"
 _REMEMBERED_DELETIONS: Final = 4096
 """More than go while one list is under way."""
 
+_REVISION: Final = "deployment.kubernetes.io/revision"
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -48,11 +50,19 @@ class _Entry:
 
 
 class Store:
-    """The known objects of all kinds; calls `changed` with the app that a change concerns."""
+    """The known objects of all kinds; tells which app a change concerns."""
 
-    def __init__(self, changed: Callable[[Key], None]) -> None:
-        """Start empty."""
+    def __init__(
+        self, changed: Callable[[Key], None], moved: Callable[[Key], None] | None = None
+    ) -> None:
+        """Start empty.
+
+        Args:
+            changed: Called with an app where somebody has changed, made or deleted something.
+            moved: Called instead where only a status has moved on.
+        """
         self._changed = changed
+        self._moved = moved or changed
         self._kinds: dict[str, dict[Key, _Entry]] = defaultdict(dict)
         self._by_app: dict[Key, set[Ref]] = defaultdict(set)
         self._by_source: dict[Key, set[Key]] = defaultdict(set)
@@ -72,8 +82,10 @@ class Store:
         new = self._kinds[kind][key]
         if old is not None and old.app != new.app:
             self._tell(old)
-        if old is None or old.uid != new.uid or old.content != new.content:
+        if old is None or old.uid != new.uid:
             self._tell(new)
+        elif old.content != new.content:
+            self._tell_of_change(old, new)
 
     def learn(self, kind: str, live: Manifest) -> bool:
         """Take an object without telling anybody; return whether it was news.
@@ -178,6 +190,20 @@ class Store:
     def _tell(self, entry: _Entry) -> None:
         if entry.app is not None:
             self._changed(entry.app)
+
+    def _tell_of_change(self, old: _Entry, new: _Entry) -> None:
+        if new.app is None:
+            return
+        is_status = _wish(old) == _wish(new)
+        (self._moved if is_status else self._changed)(new.app)
+
+
+def _wish(entry: _Entry) -> Manifest:
+    """Return what is said by others than the controllers of Kubernetes."""
+    live = _load(entry)
+    metadata = {n: v for n, v in live["metadata"].items() if n != "resourceVersion"}
+    notes = {n: v for n, v in metadata.get("annotations", {}).items() if n != _REVISION}
+    return {**live, "metadata": {**metadata, "annotations": notes}, "status": None}
 
 
 def _discard(index: dict[_K, set[_V]], key: _K, value: _V) -> None:

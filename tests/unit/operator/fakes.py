@@ -147,6 +147,7 @@ class World:
     optional: FakeOptional = field(default_factory=FakeOptional)
     observer: Observer | None = None
     busy: bool = False
+    put_off: list[Key] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = Store(self.woken.append)
@@ -170,6 +171,7 @@ class World:
                 installation=Installation(),
                 observer=self.observer,
                 is_busy=lambda: self.busy,
+                later=self.put_off.append,
                 default_image="worker:1",
             )
         )

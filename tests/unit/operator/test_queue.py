@@ -49,6 +49,67 @@ def test_a_running_key_is_not_given_out_again_but_looked_at_after() -> None:
     assert made.take(2.3) == A
 
 
+def test_a_minor_matter_goes_last_while_there_is_other_work() -> None:
+    made = schedule()
+    made.add(A, 0, minor=True)
+    made.add(B, 1)
+
+    assert made.is_busy(1)
+    assert (made.take(1), made.take(1)) == (B, A)
+    assert made.next_due() is None
+
+
+def test_a_minor_matter_does_not_wait_where_nothing_else_is_due() -> None:
+    made = schedule()
+    made.add(A, 0, minor=True)
+
+    assert not made.is_busy(0)
+    assert (made.next_due(), made.take(0)) == (0, A)
+
+
+def test_a_minor_matter_does_not_wait_for_ever() -> None:
+    made = schedule()
+    made.add(A, 0, minor=True)
+    made.add(B, 0)
+
+    assert made.take(15) == B
+    made.succeed(B, 15)
+    made.add(B, 15.5)
+    assert made.take(16) == A
+
+
+def test_a_minor_matter_that_becomes_urgent_is_urgent() -> None:
+    made = schedule()
+    made.add(A, 0, minor=True)
+    made.add(A, 1)
+    made.add(B, 2)
+
+    assert (made.take(2), made.take(2), made.take(60)) == (A, B, None)
+
+
+def test_a_look_that_is_planned_does_not_hold_up_a_minor_matter() -> None:
+    made = schedule()
+    made.add(A, 10)
+    made.add(A, 0, minor=True)
+
+    assert made.take(0) == A
+    made.succeed(A, 0)
+    assert made.take(100) is None, "the planned look was this one"
+
+
+@pytest.mark.parametrize("minor", [True, False])
+def test_news_during_a_run_keep_their_weight(*, minor: bool) -> None:
+    made = schedule()
+    made.add(A, 0)
+    made.take(0)
+    made.add(A, 1, minor=minor)
+    made.add(A, 1, minor=True)
+    made.succeed(A, 2)
+
+    assert made.is_busy(3) is not minor
+    assert made.take(3) == A
+
+
 def test_a_key_that_is_due_later_comes_sooner_when_asked() -> None:
     made = schedule()
     made.add(A, 60)

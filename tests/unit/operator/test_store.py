@@ -28,6 +28,23 @@ def test_a_change_of_a_child_names_its_app() -> None:
     assert made.owned(APP) == {Ref("Service", "team", "other-name"): live("other-name")}
 
 
+def test_a_status_that_moves_on_is_told_apart_from_a_change() -> None:
+    changed: list[Key] = []
+    moved: list[Key] = []
+    made = Store(changed.append, moved.append)
+    made.put("Deployment", live(version=1, spec={"replicas": 1}, status={}))
+    made.put("Deployment", live(version=2, spec={"replicas": 1}, status={"replicas": 1}))
+    assert (changed, moved) == ([APP], [APP])
+
+    numbered = live(version=3, spec={"replicas": 1}, status={"replicas": 1})
+    numbered["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    made.put("Deployment", numbered)
+    assert (changed, moved) == ([APP], [APP, APP]), "a controller has counted"
+
+    made.put("Deployment", live(version=4, spec={"replicas": 2}, status={"replicas": 2}))
+    assert (changed, moved) == ([APP, APP], [APP, APP])
+
+
 def test_the_same_version_again_is_no_news() -> None:
     made, told = store()
     made.put("Service", live(version=2))
