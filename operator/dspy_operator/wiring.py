@@ -226,9 +226,10 @@ class Machine:
     def _targets(self) -> Iterator[workers.Target]:
         """Yield the workers that can be asked."""
         for app in self.store.apps():
-            token = self._ops_token(app)
-            scaled = self.store.get("HorizontalPodAutoscaler", app) is not None
-            for pod in self.store.pods(app) if token else ():
+            pods = self.store.pods(app)
+            token = self._ops_token(app) if pods else ""
+            scaled = bool(pods) and self.store.get("HorizontalPodAutoscaler", app) is not None
+            for pod in pods if token else ():
                 status = pod["status"]
                 if status.get("phase") == _RUNNING and status.get("podIP"):
                     yield workers.Target(

@@ -29,6 +29,7 @@ APP_KIND = "DSPyApp"
 _REMEMBERED_DELETIONS: Final = 4096
 """More than go while one list is under way."""
 
+_POD: Final = "Pod"
 _REVISION: Final = "deployment.kubernetes.io/revision"
 
 _K = TypeVar("_K")
@@ -149,11 +150,11 @@ class Store:
 
     def owned(self, app: Key) -> dict[Ref, Manifest]:
         """Return the objects that carry an app's label, pods left out."""
-        return {r: m for r, m in self._of(app) if r.kind != "Pod"}
+        return dict(self._of(app, lambda kind: kind != _POD))
 
     def pods(self, app: Key) -> list[Manifest]:
         """Return the pods of an app."""
-        return [m for r, m in self._of(app) if r.kind == "Pod"]
+        return [live for _, live in self._of(app, lambda kind: kind == _POD)]
 
     def users_of(self, source: Key) -> frozenset[Key]:
         """Return the apps whose Python files are in a ConfigMap."""
@@ -163,8 +164,10 @@ class Store:
         """Return the number of known objects."""
         return sum(len(entries) for entries in self._kinds.values())
 
-    def _of(self, app: Key) -> Iterator[tuple[Ref, Manifest]]:
-        for ref in sorted(self._by_app.get(app, ())):
+    def _of(self, app: Key, wanted: Callable[[str], bool]) -> Iterator[tuple[Ref, Manifest]]:
+        """Yield an app's objects; to read one is dear, so the others are left unread."""
+        refs = self._by_app.get(app, ())
+        for ref in sorted(ref for ref in refs if wanted(ref.kind)):
             yield ref, _load(self._kinds[ref.kind][Key(ref.namespace, ref.name)])
 
     def _add(self, kind: str, key: Key, entry: _Entry) -> None:
