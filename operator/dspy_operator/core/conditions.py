@@ -27,7 +27,7 @@ from dspy_operator.core.trouble import Trouble
 if TYPE_CHECKING:
     from dspy_operator.core.app import App
     from dspy_operator.core.options import Scaling
-    from dspy_operator.core.world import Pod, Rollout, World
+    from dspy_operator.core.world import Rollout, World
     from dspy_operator.errors import OperatorError
 
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
@@ -75,7 +75,7 @@ def of_world(app: App, world: World) -> Verdict:
         return _verdict(ready=False, found=_source_missing(world), more=more)
     if world.rollout is None:
         return _verdict(ready=False, found=_STARTING, more=more)
-    return _of_rollout(app, world.rollout, world.pods, more)
+    return _of_rollout(app, world.rollout, world, more)
 
 
 def paused(until: str | None) -> Condition:
@@ -90,33 +90,35 @@ _STARTING = Trouble(
 )
 
 
-def _of_rollout(
-    app: App, rollout: Rollout, pods: tuple[Pod, ...], more: tuple[Condition, ...]
-) -> Verdict:
+def _of_rollout(app: App, rollout: Rollout, world: World, more: tuple[Condition, ...]) -> Verdict:
     wanted = app.replicas if app.scaling is None else rollout.wanted
     if wanted == 0 and rollout.wanted == 0:
         return _scaled_to_zero(app, rollout, more)
     complete = rollout.completed and rollout.updated == rollout.replicas >= wanted > 0
     if complete and rollout.ready >= wanted == rollout.replicas:
         return _good("Serving", f"The app answers at {app.address}.", more)
-    found = trouble.of_pods(pods, rollout) or _STARTING
-    previous = sum(pod.ready for pod in pods if pod.template != rollout.template)
+    found = trouble.of_pods(world.pods, rollout) or _STARTING
+    previous = sum(pod.ready for pod in world.pods if pod.template != rollout.template)
     if previous and not found.expected:
         found = found.with_note(_previous(previous))
-    return _verdict(ready=_answers(rollout, pods), found=found, more=more)
+    return _verdict(ready=_answers(rollout, world), found=found, more=more)
 
 
-def _answers(rollout: Rollout, pods: tuple[Pod, ...]) -> bool:
+def _answers(rollout: Rollout, world: World) -> bool:
     """Tell whether the present program answers, also while only the number of pods changes.
 
-    Until its controller has seen a Deployment, the pods tell whether its template is a new one:
-    then those of the old one are still there. Pods and Deployment come by two streams, and a new
-    pod may be ready before the Deployment's status speaks of it.
+    Until its controller has seen a Deployment, its status speaks of the template before. Whether
+    that is the present one, memory tells; after a restart the pods do, for those of an old template
+    are then still there. Pods alone would not do: they come by another stream, which may be so far
+    ahead that all of them are new before the Deployment's status begins to speak of them.
     """
     if not rollout.rolled_out or rollout.ready == 0:
         return False
     if rollout.observed:
         return True
+    if world.rolled_out_template:
+        return world.rolled_out_template == rollout.template
+    pods = world.pods
     return any(p.ready for p in pods) and all(p.template == rollout.template for p in pods)
 
 

@@ -107,6 +107,8 @@ class World:
         autoscaler: What the app's autoscaler says; None where there is none.
         held: Whether no pods are added because the LM provider throttles.
         kinds_missing: Kinds that the app asks for and the cluster does not serve.
+        rolled_out_template: Hash of the pod template that was last seen rolled out completely;
+            empty where none was since the operator started.
     """
 
     rollout: Rollout | None = None
@@ -115,6 +117,7 @@ class World:
     autoscaler: Autoscaler | None = None
     held: bool = False
     kinds_missing: tuple[str, ...] = ()
+    rolled_out_template: str = ""
 
 
 def rollout(deployment: Manifest) -> Rollout:

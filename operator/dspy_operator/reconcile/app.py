@@ -76,6 +76,7 @@ class Reconciler:
         self._outdated: dict[Key, float] = {}
         self._throttle = Throttle()
         self._put_off: dict[Key, int] = {}
+        self._rolled_out: dict[Key, str] = {}
         self._doubts = Doubts(tools.cluster, tools.store)
 
     async def __call__(self, key: Key) -> float | None:
@@ -89,6 +90,7 @@ class Reconciler:
             self._outdated.pop(key, None)
             self._throttle.forget(key)
             self._put_off.pop(key, None)
+            self._rolled_out.pop(key, None)
             if self._tools.observer is not None:
                 self._tools.observer.forget(key)
             self._doubts.forget(key)
@@ -190,13 +192,17 @@ class Reconciler:
         deployment = children.get(Ref("Deployment", *_parts(key)))
         kind = "" if app.scaling is None else app.scaling.kind
         autoscaler = children.get(Ref(kind, *_parts(key)))
+        rollout = None if deployment is None else world.rollout(deployment)
+        if rollout is not None and rollout.completed:
+            self._rolled_out[key] = rollout.template
         return world.World(
-            rollout=None if deployment is None else world.rollout(deployment),
+            rollout=rollout,
             pods=world.pods(app, self._tools.store.pods(key), self._tools.reports),
             source_missing=app.source if setting.source_digest is None else None,
             autoscaler=None if autoscaler is None else world.autoscaler(autoscaler),
             held=setting.throttled,
             kinds_missing=kinds_missing,
+            rolled_out_template=self._rolled_out.get(key, ""),
         )
 
     def _running(self, key: Key) -> Rollout | None:

@@ -194,6 +194,20 @@ def test_verdict(
     assert kstatus.verdict(shown(found)) == verdict
 
 
+@pytest.mark.parametrize(("rolled_out", "reason"), [(OLD, "PodsStarting"), (NEW, "Serving")])
+def test_a_template_that_was_not_seen_rolled_out_does_not_answer_by_its_pods_alone(
+    rolled_out: str, reason: str
+) -> None:
+    """The stream of pods may be ahead: all are new, and the Deployment's status still is old."""
+    live = deployment(ready=2, progress=AVAILABLE, observedGeneration=4)
+    observed = world.World(
+        rollout=world.rollout(live),
+        pods=world.pods(app(2), [pod(ready=True)], {}),
+        rolled_out_template=rolled_out,
+    )
+    assert condition(conditions.of_world(app(2), observed)).reason == reason
+
+
 def test_the_app_is_in_progress_before_the_first_look() -> None:
     assert kstatus.verdict(LIVE) == "InProgress"
 
