@@ -49,10 +49,10 @@ KINDS = {
     "HorizontalPodAutoscaler": "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
 }
 FULL: dict[str, Any] = {
-    "serving": {"replicas": 0, "autoscaling": {"maxReplicas": 3, "cpuPercent": 70}},
     "network": {"policy": {}, "ingress": {"host": "tickets.example.com"}},
+    "monitoring": {"dashboard": {}},
 }
-"""What an app with nine children has beyond one with six."""
+"""What an app with nine children has beyond one with six; nothing that would want pods."""
 PLURALS = frozenset(path.rsplit("/", 1)[1] for path in KINDS.values())
 REST_SECONDS = 3
 NEVER_AT_REST = (

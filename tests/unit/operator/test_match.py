@@ -31,6 +31,14 @@ def test_an_object_has_all_of_itself(document: dict[str, Any]) -> None:
     assert not match.differs(document, copy.deepcopy(document))
 
 
+@given(objects, objects)
+def test_the_quick_answer_is_that_of_the_list_of_differences(
+    desired: dict[str, Any], live: dict[str, Any]
+) -> None:
+    for other in (live, {**live, **desired}):
+        assert match.differs(desired, other) == bool(list(match.differences(desired, other)))
+
+
 @given(objects)
 def test_additions_of_others_are_no_drift(document: dict[str, Any]) -> None:
     assert not match.differs(document, with_additions(document))
