@@ -82,6 +82,12 @@ def test_a_document_becomes_frozen_values() -> None:
         ("spec.models.0.endpoint", "http://lm:port/v1", "is not an http or https URL"),
         ("spec.models.0.temperature", "warm", "is not a decimal string such as '0.7'"),
         ("spec.models.0.temperature", "NaN", "is not a decimal string such as '0.7'"),
+        ("spec.models.0.fallback", "other", "spec.models[0].fallback: 'other' is not the name of"),
+        ("spec.models.0.fallback", "main", "models[0].fallback: the fallbacks form a circle: main"),
+        ("spec.models.0.fallback", 7, "spec.models[0].fallback: expected a string"),
+        ("spec.models.0.breaker", {"failurePercent": 101}, "failurePercent: expected at most 100"),
+        ("spec.models.0.breaker", {"openSeconds": 0}, "breaker.openSeconds: expected an integer"),
+        ("spec.models.0.breaker", [], "spec.models[0].breaker: expected an object"),
         ("spec.serving.concurrency", "64", "spec.serving.concurrency: expected an integer"),
         ("spec.serving.concurrency", 0, "concurrency: expected an integer of at least 1, got 0"),
         ("spec.serving.threads", 0, "spec.serving.threads: expected an integer of at least 1"),
@@ -140,6 +146,52 @@ def test_the_worker_document_loads_to_the_same_values() -> None:
     projected = json.loads(app.canonical(app.worker_document(TICKETS)))
 
     assert app.load(projected) == app.load(TICKETS)
+
+
+def linked(**fallbacks: str | None) -> dict[str, Any]:
+    """Return TICKETS with these models, each with the name of its fallback."""
+    models = [
+        {"name": name, "model": "m", "endpoint": "http://lm/v1", "fallback": fallback}
+        for name, fallback in fallbacks.items()
+    ]
+    return changed("spec.models", models)
+
+
+def test_fallbacks_form_a_chain() -> None:
+    loaded = app.load(linked(main="near", far=None, near="far", unused="far"))
+
+    assert [model.name for model in loaded.chain()] == ["main", "near", "far"]
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "says"),
+    [
+        ({"a": "b", "b": "a"}, "spec.models[0].fallback: the fallbacks form a circle: a -> b -> a"),
+        ({"a": "b", "b": "c", "c": "b"}, "spec.models[1].fallback: .* circle: b -> c -> b"),
+    ],
+)
+def test_fallbacks_that_lead_back_are_refused(fallbacks: dict[str, str], says: str) -> None:
+    with pytest.raises(app.DocumentError, match=says.replace("[", r"\[")):
+        app.load(linked(**fallbacks))
+
+
+def test_a_model_that_stands_twice_is_refused() -> None:
+    document = linked(main=None)
+    document["spec"]["models"] *= 2
+
+    with pytest.raises(app.DocumentError, match="model 'main' stands twice"):
+        app.load(document)
+
+
+def test_the_breaker_is_read_and_has_defaults() -> None:
+    given = {"failurePercent": 20, "minimumCalls": 3, "openSeconds": 1, "slowSeconds": 9}
+
+    loaded = app.load(changed("spec.models.0.breaker", given)).models[0].breaker
+
+    assert app.load(TICKETS).models[0].breaker == app.BreakerPolicy()
+    assert loaded == app.BreakerPolicy(
+        failure_percent=20, minimum_calls=3, open_seconds=1, slow_seconds=9
+    )
 
 
 json_values = st.recursive(

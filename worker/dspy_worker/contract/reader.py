@@ -61,6 +61,10 @@ class Node:
             raise self.error(f"expected a string, got {_kind(value)}", key)
         return value
 
+    def optional_text(self, key: str) -> str | None:
+        """Return a string, or None where it is absent."""
+        return None if self._value.get(key) is None else self.text(key)
+
     def identifier(self, key: str) -> str:
         """Return a name in lower case, as Python writes it."""
         value = self.text(key)
