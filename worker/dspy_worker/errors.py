@@ -18,6 +18,7 @@
   x Unavailable              503  this worker cannot answer now
     + Draining               503
     + LMCredentialsMissing   503
+    + LMCircuitOpen          503  the language model failed too often to be asked now
   x DeadlineExceeded         504
 * LoadError                  the document or the program cannot be served at all; ends the process
 
@@ -228,6 +229,14 @@ class LMCredentialsMissing(Unavailable):
     slug = "lm-credentials-missing"
     title = "The key of the language model is missing"
     reason = "LMCredentialsMissing"
+
+
+class LMCircuitOpen(Unavailable):
+    """A language model has failed too often and gets no calls for a while."""
+
+    slug = "lm-circuit-open"
+    title = "The language model gets no calls at present"
+    reason = "LMCircuitOpen"
 
 
 class DeadlineExceeded(WorkerError):  # noqa: N818 - reads better in a problem

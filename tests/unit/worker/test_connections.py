@@ -14,6 +14,7 @@ from dspy import lm15
 from dspy_worker.contract.app import Model
 from dspy_worker.edge import engine, keys
 from dspy_worker.edge.attempts import Link
+from dspy_worker.edge.guard import Guard
 from dspy_worker.edge.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ class Server:
         port = server.sockets[0].getsockname()[1]
         model = Model(name="main", model="m", endpoint=f"http://127.0.0.1:{port}/v1", max_retries=0)
         quick = replace(model, timeout_seconds=0.2)  # type: ignore[arg-type]
+        metrics = Metrics("tickets")
         link = Link(
-            model=quick, key=keys.NoKey(), metrics=Metrics("tickets"), connections=1, threads=1
+            model=quick,
+            key=keys.NoKey(),
+            metrics=metrics,
+            guard=Guard(quick, metrics),
+            connections=1,
+            threads=1,
         )
         asked = engine.AsyncEngine(link)
         try:

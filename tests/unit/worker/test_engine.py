@@ -14,6 +14,7 @@ from dspy_worker.edge import call as calls
 from dspy_worker.edge import engine, keys, transport
 from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.call import Call
+from dspy_worker.edge.guard import Guard
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
 from dspy_worker.testing import FakeLM
@@ -57,10 +58,12 @@ def asking(
     *answers: object, key: FakeKey | None = None, **model: object
 ) -> tuple[engine.AsyncEngine, Client, Metrics]:
     metrics = Metrics("tickets")
+    described = replace(MODEL, **model)
     link = Link(
-        model=replace(MODEL, **model),
+        model=described,
         key=key or FakeKey("secret"),
         metrics=metrics,
+        guard=Guard(described, metrics),
         connections=4,
         threads=4,
     )
@@ -317,7 +320,15 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 def test_the_pair_can_be_made_for_dspy(tmp_path: Path) -> None:
-    link = Link(model=MODEL, key=FakeKey("k"), metrics=Metrics("tickets"), connections=7, threads=7)
+    metrics = Metrics("tickets")
+    link = Link(
+        model=MODEL,
+        key=FakeKey("k"),
+        metrics=metrics,
+        guard=Guard(MODEL, metrics),
+        connections=7,
+        threads=7,
+    )
 
     lm = engine.language_model(link)
 

@@ -15,6 +15,8 @@ from dspy_worker.errors import DeadlineExceeded, LMCredentialsMissing
 
 if TYPE_CHECKING:
     from dspy_worker.contract.app import Model
+    from dspy_worker.core.breaker import Permit
+    from dspy_worker.edge.guard import Guard
     from dspy_worker.edge.keys import Key
     from dspy_worker.edge.listener import Answer
     from dspy_worker.edge.telemetry import Metrics
@@ -31,6 +33,7 @@ class Link:
         model: The model of the document.
         key: Where its key comes from.
         metrics: Where calls are counted.
+        guard: Circuit and retry budget; the engines of one model share it.
         connections: Most connections of the event loop at the same time.
         threads: Most connections of threads; a thread whose client has left keeps its own until
             the LM has answered, so there are as many as threads and not as slots.
@@ -39,6 +42,7 @@ class Link:
     model: Model
     key: Key
     metrics: Metrics
+    guard: Guard
     connections: int
     threads: int
 
@@ -59,7 +63,7 @@ class Link:
 class Tries:
     """The attempts of one call: counts them and decides after each failure."""
 
-    __slots__ = ("_attempt", "_call", "_link", "_rejected", "_since")
+    __slots__ = ("_attempt", "_call", "_link", "_permit", "_rejected", "_since")
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -67,15 +71,18 @@ class Tries:
         self._attempt = 0
         self._rejected = False
         self._since = 0.0
+        self._permit: Permit | None = None
 
     def begin(self) -> None:
         """Note that an attempt starts.
 
         Raises:
             DeadlineExceeded: Nobody waits for the answer any more.
+            LMCircuitOpen: The model gets no calls at present.
         """
         if not self._call.remaining():
             raise DeadlineExceeded("the request's time was over before the LM could be asked")
+        self._permit = self._link.guard.enter(first=not (self._attempt or self._rejected))
         self._since = time.monotonic()
         self._call.began()
 
@@ -84,11 +91,23 @@ class Tries:
         listener = self._call.listener
         return None if listener is None else listener.answer()
 
-    def end(self, outcome: str) -> None:
-        """Note that an attempt is over, whatever came of it."""
+    def end(self, error: BaseException | None) -> None:
+        """Note that an attempt is over; `error` is why there is no answer, if there is none."""
         self._call.ended()
         seconds = time.monotonic() - self._since
-        self._link.metrics.lm_attempt(self._link.model.name, outcome, seconds)
+        self._link.metrics.lm_attempt(self._link.model.name, _outcome(error), seconds)
+        self._tell_guard(error, seconds)
+
+    def _tell_guard(self, error: BaseException | None, seconds: float) -> None:
+        permit, self._permit = self._permit, None
+        if permit is None:
+            return
+        failed = isinstance(error, TRANSIENT)
+        # A refusal is an answer: the endpoint works. Other errors never came to it.
+        if error is None or failed or getattr(error, "status", None):
+            self._link.guard.settle(permit, failed=failed, seconds=seconds)
+        else:
+            self._link.guard.withdraw(permit)
 
     def succeeded(self, usage: lm15.Usage) -> None:
         """Count what the answer cost."""
@@ -119,6 +138,8 @@ class Tries:
             remaining=self._call.remaining(),
         ):
             raise error
+        if not self._link.guard.may_repeat():
+            raise error
         self._link.metrics.lm_retry(self._link.model.name)
         return wait
 
@@ -127,3 +148,9 @@ class Tries:
             return False
         self._rejected = True
         return self._link.secret(now=True) != sent
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "ok"
+    return error.code if isinstance(error, lm15.LM15Error) else "cancelled"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from dspy_worker.edge.listener import Listener
 
+FALLBACK = "fallback"
+"""Why an answer is degraded: another model gave it than the one that was wanted."""
+
 
 class Call:
     """Deadline and LM usage of one request; times are those of `time.monotonic`.
@@ -30,6 +33,7 @@ class Call:
         input_tokens: Tokens of the prompts, as the LM counted them.
         output_tokens: Tokens of the answers, as the LM counted them.
         lm_seconds: Time during which at least one LM call was under way.
+        degraded: What made the answer worse than usual, such as "fallback:NAME".
         listener: Hears the answers while they arrive; None where nobody listens.
     """
 
@@ -39,6 +43,7 @@ class Call:
         "_since",
         "calls",
         "deadline",
+        "degraded",
         "given_up",
         "input_tokens",
         "listener",
@@ -52,6 +57,7 @@ class Call:
         self.given_up = False
         self.calls = self.input_tokens = self.output_tokens = 0
         self.lm_seconds = 0.0
+        self.degraded: tuple[str, ...] = ()
         self.listener: Listener | None = None
         self._open = 0
         self._since = 0.0
@@ -81,6 +87,11 @@ class Call:
             self.calls += 1
             self.input_tokens += usage.input_tokens or 0
             self.output_tokens += usage.output_tokens or 0
+
+    def degrade(self, model: str) -> None:
+        """Note that a fallback answered in the place of the model that was wanted."""
+        with self._lock:
+            self.degraded = tuple(dict.fromkeys((*self.degraded, f"{FALLBACK}:{model}")))
 
 
 SETTING = "dspy_worker_call"

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import dspy
 from dspy import lm15
 
-from dspy_worker.edge import transport
+from dspy_worker.edge import fallback, transport
+from dspy_worker.edge.abilities import Abilities
 from dspy_worker.edge.attempts import Link, Tries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from dspy_worker.contract.app import Model
     from dspy_worker.edge.listener import Answer
 
 PROVIDER = "openai-chat"
@@ -51,16 +53,16 @@ class _Client:
         return replace(client, api_key=key, transport=self.connections)
 
 
-class _Base:
-    """What both engines tell DSPy about the endpoint."""
-
-    supports_function_calling = True
-    supports_reasoning = False
-    supports_response_schema = False
-    supported_params = frozenset({"temperature", "max_tokens", "top_p", "stop", "seed", "tools"})
+class _Base(Abilities):
+    """What both engines know of the endpoint."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+
+    @property
+    def model(self) -> Model:
+        """The model that is asked."""
+        return self._link.model
 
     def _routed(self, request: lm15.Request) -> lm15.Request:
         return replace(request, model=self._link.model.model)
@@ -82,6 +84,7 @@ class Engine(_Base):
         Raises:
             LM15Error: There is no answer, and trying again did not help or was not allowed.
             LMCredentialsMissing: The model's key is missing.
+            LMCircuitOpen: The model gets no calls at present.
             DeadlineExceeded: Nobody waits for the answer any more.
         """
         tries, routed = Tries(self._link), self._routed(request)
@@ -97,16 +100,14 @@ class Engine(_Base):
 
     def _attempt(self, tries: Tries, key: str | None, request: lm15.Request) -> lm15.Response:
         tries.begin()
-        outcome = "cancelled"
+        failure: BaseException | None = None
         try:
-            response = _ask(self._client.with_key(key), request, tries.listen())
-            outcome = "ok"
-        except lm15.LM15Error as error:
-            outcome = error.code
+            return _ask(self._client.with_key(key), request, tries.listen())
+        except BaseException as error:
+            failure = error
             raise
         finally:
-            tries.end(outcome)
-        return response
+            tries.end(failure)
 
     def stream(self, request: lm15.Request) -> Iterator[lm15.StreamEvent]:
         """Return the whole answer as the events of a stream."""
@@ -138,16 +139,14 @@ class AsyncEngine(_Base):
 
     async def _attempt(self, tries: Tries, key: str | None, request: lm15.Request) -> lm15.Response:
         tries.begin()
-        outcome = "cancelled"
+        failure: BaseException | None = None
         try:
-            response = await self._within_timeout(key, request, tries.listen())
-            outcome = "ok"
-        except lm15.LM15Error as error:
-            outcome = error.code
+            return await self._within_timeout(key, request, tries.listen())
+        except BaseException as error:
+            failure = error
             raise
         finally:
-            tries.end(outcome)
-        return response
+            tries.end(failure)
 
     async def _within_timeout(
         self, key: str | None, request: lm15.Request, heard: Answer | None
@@ -197,21 +196,35 @@ async def _ask_async(client: Any, request: lm15.Request, heard: Answer | None) -
         return await stream.response()
 
 
-def language_model(link: Link) -> dspy.LM:
+def language_model(link: Link, *others: Link) -> dspy.LM:
     """Return a model for DSPy that asks through our engines.
+
+    Args:
+        link: The model to ask.
+        others: The models to ask when it cannot answer, in this order.
 
     Raises:
         dspy.LMError: DSPy refuses the model's parameters.
     """
     model = link.model
+    engine, async_engine = _pair((link, *others))
     return dspy.LM(
         f"openai/{model.model}",
-        engine=Engine(link),
-        async_engine=AsyncEngine(link),
+        engine=engine,
+        async_engine=async_engine,
         temperature=model.temperature,
         max_tokens=model.max_tokens,
         cache=False,
         num_retries=0,
+    )
+
+
+def _pair(links: Sequence[Link]) -> tuple[Abilities, Abilities]:
+    if len(links) == 1:
+        return Engine(links[0]), AsyncEngine(links[0])
+    return (
+        fallback.Chain([Engine(link) for link in links]),
+        fallback.AsyncChain([AsyncEngine(link) for link in links]),
     )
 
 

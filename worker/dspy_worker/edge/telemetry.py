@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,6 +18,9 @@ from prometheus_client import (
 
 from dspy_worker.core.throttle import Throttle
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 REQUESTS = "dspy_requests_total"
 REQUEST_DURATION = "dspy_request_duration_seconds"
 REQUEST_OVERHEAD = "dspy_request_overhead_seconds"
@@ -30,7 +33,11 @@ LM_CALLS = "dspy_lm_calls_total"
 LM_DURATION = "dspy_lm_duration_seconds"
 LM_RETRIES = "dspy_lm_retries_total"
 LM_REASKS = "dspy_lm_reasks_total"
+LM_CIRCUIT_OPEN = "dspy_lm_circuit_open"
+LM_CIRCUIT_OPENED = "dspy_lm_circuit_opened_total"
+LM_RETRIES_REFUSED = "dspy_lm_retries_refused_total"
 LM_THROTTLED = "dspy_lm_throttled"
+DEGRADED = "dspy_degraded_total"
 BUILD_INFO = "dspy_worker_info"
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -72,7 +79,14 @@ class Metrics:
         self._errors = Counter(
             ERRORS, "Failed requests and batch items by reason.", ["reason"], registry=registry
         )
+        self._degraded = Counter(
+            DEGRADED,
+            "Predictions whose answer was worse than usual, by reason.",
+            ["app", "reason"],
+            registry=registry,
+        )
         self._init_lm(registry)
+        self._init_circuits(registry)
         self._init_gauges(registry)
 
     def _init_lm(self, registry: CollectorRegistry) -> None:
@@ -105,6 +119,23 @@ class Metrics:
             ["app"],
             registry=registry,
         ).labels(self._app).set_function(self.is_throttled)
+
+    def _init_circuits(self, registry: CollectorRegistry) -> None:
+        self._circuits = Gauge(
+            LM_CIRCUIT_OPEN,
+            "1 while a model that failed too often gets no calls, or only probes.",
+            ["model"],
+            registry=registry,
+        )
+        self._circuits_opened = Counter(
+            LM_CIRCUIT_OPENED, "Openings of a model's circuit.", ["model"], registry=registry
+        )
+        self._retries_refused = Counter(
+            LM_RETRIES_REFUSED,
+            "Failed attempts that were not repeated because the retry budget was empty.",
+            ["model"],
+            registry=registry,
+        )
 
     def _init_gauges(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge(IN_FLIGHT, "Predictions that hold a slot.", registry=registry)
@@ -153,6 +184,24 @@ class Metrics:
     def lm_retry(self, model: str) -> None:
         """Count one repeated attempt."""
         self._lm_retries.labels(model).inc()
+
+    def lm_retry_refused(self, model: str) -> None:
+        """Count one failed attempt that the retry budget did not let repeat."""
+        self._retries_refused.labels(model).inc()
+
+    def lm_circuit(self, model: str, is_open: Callable[[], bool]) -> None:
+        """Show a model's circuit from now on."""
+        self._circuits.labels(model).set_function(is_open)
+        self._circuits_opened.labels(model)
+        self._retries_refused.labels(model)
+
+    def lm_circuit_opened(self, model: str) -> None:
+        """Count one opening of a model's circuit."""
+        self._circuits_opened.labels(model).inc()
+
+    def degraded(self, reason: str) -> None:
+        """Count one prediction whose answer is worse than usual."""
+        self._degraded.labels(self._app, reason).inc()
 
     def lm_reask(self) -> None:
         """Count one prompt that was asked again because its answer could not be read."""

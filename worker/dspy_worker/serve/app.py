@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dspy_worker.core import deadline
-from dspy_worker.edge.call import Call
+from dspy_worker.edge.call import FALLBACK, Call
 from dspy_worker.errors import LMCredentialsMissing, MethodNotAllowed, PathUnknown
 from dspy_worker.serve import docs, info, openapi, schema, wire
 from dspy_worker.serve.batch import Batch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dspy_worker.serve.predict import Service
 
 
+DEGRADED_HEADER = "X-Degraded"
 _GET, _POST = ("GET", "HEAD"), ("POST",)
 
 
@@ -56,7 +57,8 @@ class Public:
             seconds=call.remaining(),
             give_up=give_up,
         )
-        return wire.answer(found, {"X-Prediction-Id": found["id"]})
+        told = {"X-Prediction-Id": found["id"]}
+        return wire.answer(found, {**told, **_degraded(is_degraded="degraded" in found)})
 
     async def stream(self, request: Request) -> EventStream:
         """Answer `POST /v1/predict/stream`; what is refused at once is an ordinary problem."""
@@ -78,7 +80,14 @@ class Public:
             batch.run(), request.receive, seconds=call.remaining(), give_up=batch.give_up
         )
         milliseconds = round((time.monotonic() - began) * 1000, 3)
-        return wire.answer({"results": results, "usage": batch.usage(), "durationMs": milliseconds})
+        return wire.answer(
+            {"results": results, "usage": batch.usage(), "durationMs": milliseconds},
+            _degraded(is_degraded=batch.is_degraded()),
+        )
+
+    async def components(self, request: Request) -> Response:  # noqa: ARG002 - a handler
+        """Answer `GET /v1/health`."""
+        return wire.answer(self.health.components())
 
     def _call(self, request: Request) -> Call:
         limit = self.document.serving.timeout_seconds
@@ -108,6 +117,7 @@ def build(public: Public) -> ASGIApp:
         "/v1/predict": (_POST, _handled(public.predict)),
         "/v1/predict/stream": (_POST, _handled(public.stream)),
         "/v1/batch": (_POST, _handled(public.batch)),
+        "/v1/health": (_GET, _handled(public.components)),
         "/v1/info": (_GET, _json(about)),
         "/openapi.json": (_GET, _json(described)),
         "/docs": (_GET, _Fixed(page)),
@@ -135,6 +145,10 @@ class _Paths:
             message = f"{scope['path']} takes {names}, not {scope['method'][:20]}."
             raise MethodNotAllowed(message, allow=names)
         await app(scope, receive, send)
+
+
+def _degraded(*, is_degraded: bool) -> dict[str, str]:
+    return {DEGRADED_HEADER: FALLBACK} if is_degraded else {}
 
 
 def _handled(answer: Callable[[Request], Awaitable[ASGIApp]]) -> ASGIApp:

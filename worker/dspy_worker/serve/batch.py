@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dspy_worker.core import limiter, problem
 from dspy_worker.edge.call import Call
 from dspy_worker.errors import WorkerError
+from dspy_worker.serve.predict import degraded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +61,10 @@ class Batch:
             "calls": sum(call.calls for call in self._calls),
         }
 
+    def is_degraded(self) -> bool:
+        """Return whether any answer is worse than usual."""
+        return any("degraded" in result for result in self._results)
+
     async def _work(self, todo: Iterator[tuple[int, pydantic.BaseModel]]) -> None:
         for index, inputs in todo:
             self._results[index] = await self._one(inputs, self._calls[index])
@@ -70,4 +75,4 @@ class Batch:
         except WorkerError as error:
             self._service.metrics.error(error.reason)
             return {"problem": problem.document(error)}
-        return {"id": found["id"], "prediction": found["prediction"]}
+        return {"id": found["id"], "prediction": found["prediction"], **degraded(call)}

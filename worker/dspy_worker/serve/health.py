@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dspy_worker.contract.state import Credential, WorkerState
 from dspy_worker.edge import keys
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dspy_worker.contract.app import AppDocument
+    from dspy_worker.edge.guard import Guard
     from dspy_worker.edge.keys import Key
     from dspy_worker.serve.admission import Admission
 
@@ -25,6 +26,7 @@ class Health:
         keys: Where the key of each model comes from, by the model's name.
         admission: Slots and queue.
         throttled: Tells whether the LM provider throttles this worker at present.
+        guards: Circuits of the models that the program may ask, by the model's name.
         draining: Whether the worker is stopping.
         requests: Requests accepted since the start.
         errors: Requests since the start that ended in a 5xx answer.
@@ -34,6 +36,7 @@ class Health:
     keys: Mapping[str, Key]
     admission: Admission
     throttled: Callable[[], bool]
+    guards: Mapping[str, Guard] = field(default_factory=dict)
     draining: bool = False
     requests: int = field(default=0)
     errors: int = field(default=0)
@@ -64,6 +67,29 @@ class Health:
             credentials=self._credentials(),
             throttled=self.throttled(),
         )
+
+    def components(self) -> dict[str, Any]:
+        """Return what anybody may know of what this worker depends on."""
+        troubles = {name: self._trouble(name) for name in self.guards}
+        return {
+            "status": "degraded" if any(troubles.values()) else "ok",
+            "components": [
+                {
+                    "name": f"lm/{name}",
+                    "state": "failing" if trouble else "ok",
+                    "detail": trouble or "It gets calls.",
+                }
+                for name, trouble in troubles.items()
+            ],
+        }
+
+    def _trouble(self, model: str) -> str:
+        missing = [c.model for c in self._credentials() if not c.present]
+        if model in missing:
+            return "Its key is missing."
+        if self.guards[model].is_open():
+            return "It has failed too often and gets no calls, or only probes."
+        return ""
 
     def _credentials(self) -> tuple[Credential, ...]:
         return tuple(

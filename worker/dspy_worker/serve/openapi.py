@@ -59,6 +59,7 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
             "/v1/predict": {"post": _predict(example, refs)},
             "/v1/predict/stream": {"post": _stream(example, refs)},
             "/v1/batch": {"post": _batch(example, app.serving.max_batch_size, refs)},
+            "/v1/health": {"get": _health()},
             "/v1/info": {"get": _info()},
         },
         "components": {"schemas": components},
@@ -121,6 +122,24 @@ def _info() -> dict[str, Any]:
     }
 
 
+def _health() -> dict[str, Any]:
+    text = {"type": "string"}
+    component = _object(name=text, state={"enum": ["ok", "failing"]}, detail=text)
+    schema = _object(
+        status={"enum": ["ok", "degraded"]}, components={"type": "array", "items": component}
+    )
+    return {
+        "operationId": "health",
+        "summary": "Tell how the language models are that the program may ask.",
+        "responses": {
+            "200": {
+                "description": "While the worker can answer at all.",
+                "content": {"application/json": {"schema": schema}},
+            }
+        },
+    }
+
+
 def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     content = {"schema": schema, "example": example}
     return {"required": True, "content": {"application/json": content}}
@@ -129,7 +148,10 @@ def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN4
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": {"X-Request-Id": _header("Name of the request, as in the logs.")},
+        "headers": {
+            "X-Request-Id": _header("Name of the request, as in the logs."),
+            "X-Degraded": _header("fallback, where a fallback model has answered."),
+        },
         "content": {"application/json": {"schema": schema}},
     }
 
@@ -190,7 +212,7 @@ def _fixed(refs: Refs) -> dict[str, Any]:
     name = {"type": "string", "format": "uuid"}
     return {
         "Usage": {"type": "object", "properties": usage, "required": list(usage)},
-        "PredictResponse": _object(
+        "PredictResponse": _answered(
             prediction=refs["Prediction"],
             id=name,
             usage=refs["Usage"],
@@ -201,7 +223,7 @@ def _fixed(refs: Refs) -> dict[str, Any]:
                 "type": "array",
                 "items": {
                     "oneOf": [
-                        _object(id=name, prediction=refs["Prediction"]),
+                        _answered(id=name, prediction=refs["Prediction"]),
                         _object(problem=refs["Problem"]),
                     ]
                 },
@@ -229,6 +251,17 @@ def _problem() -> dict[str, Any]:
 
 def _object(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON schemas
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _answered(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON schemas
+    """Return the schema of an answer, which may say that it is degraded."""
+    found = _object(**properties)
+    found["properties"]["degraded"] = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Only where the answer is worse than usual; fallback:NAME is a model's.",
+    }
+    return found
 
 
 def _example(schema: dict[str, Any], known: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON

@@ -57,6 +57,8 @@ class Service:
             prediction = await self._ask(schema.values(inputs), call)
         seconds = time.monotonic() - began
         self.metrics.overhead(max(0.0, seconds - waited - call.lm_seconds))
+        if call.degraded:
+            self.metrics.degraded(calls.FALLBACK)
         return {
             "prediction": prediction,
             "id": new_id(),
@@ -66,6 +68,7 @@ class Service:
                 "calls": call.calls,
             },
             "durationMs": round(seconds * 1000, 3),
+            **degraded(call),
         }
 
     async def _ask(self, values: Mapping[str, Any], call: Call) -> dict[str, Any]:
@@ -101,6 +104,11 @@ class Service:
         if self.program.kind in {"Predict", "ChainOfThought", "ReAct"}:
             return LMAnswerUnusable(f"The language model's answer does not fit: {which}.")
         return ProgramRaised(f"The program's answer lacks or has a wrong value for: {which}.")
+
+
+def degraded(call: Call) -> dict[str, Any]:
+    """Return what an answer says of being worse than usual: nothing if it is not."""
+    return {"degraded": list(call.degraded)} if call.degraded else {}
 
 
 def _is_cancelled() -> bool:

@@ -11,6 +11,7 @@ import dspy
 from dspy_worker.core.limiter import Limits
 from dspy_worker.edge import adapter, engine, keys
 from dspy_worker.edge.attempts import Link
+from dspy_worker.edge.guard import Guard
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.errors import LoadError
 from dspy_worker.serve import app, ops, program
@@ -68,11 +69,16 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     metrics = Metrics(document.name)
     metrics.describe(version(), document.digest)
     found = {model.name: keys.find(model, folders.keys) for model in document.models}
-    asked = lm or _language_model(document, found, metrics)
+    links = _links(document, found, metrics)
+    asked = lm or _language_model(links)
     loaded = load(document, folders, asked, metrics)
     admission = _admission(document, metrics)
     health = Health(
-        document=document, keys=found, admission=admission, throttled=metrics.is_throttled
+        document=document,
+        keys=found,
+        admission=admission,
+        throttled=metrics.is_throttled,
+        guards={link.model.name: link.guard for link in links},
     )
     service = Service(program=loaded, admission=admission, metrics=metrics)
     public = app.Public(document=document, service=service, health=health, version=version())
@@ -105,19 +111,27 @@ def version() -> str:
     return importlib.metadata.version("dspy-operator")
 
 
-def _language_model(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> dspy.LM:
-    model = document.models[0]
-    link = Link(
-        model=model,
-        key=found[model.name],
-        metrics=metrics,
-        connections=document.serving.concurrency,
-        threads=document.serving.threads,
+def _links(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> tuple[Link, ...]:
+    """Return how to reach the model that the program asks, and its fallbacks."""
+    return tuple(
+        Link(
+            model=model,
+            key=found[model.name],
+            metrics=metrics,
+            guard=Guard(model, metrics),
+            connections=document.serving.concurrency,
+            threads=document.serving.threads,
+        )
+        for model in document.chain()
     )
+
+
+def _language_model(links: tuple[Link, ...]) -> dspy.LM:
     try:
-        return engine.language_model(link)
+        return engine.language_model(*links)
     except (ValueError, TypeError, dspy.LMError) as error:
-        raise LoadError(f"spec.models[0] ({model.name}) cannot be used: {error}") from error
+        names = ", ".join(link.model.name for link in links)
+        raise LoadError(f"spec.models ({names}) cannot be used: {error}") from error
 
 
 def _admission(document: AppDocument, metrics: Metrics) -> Admission:
