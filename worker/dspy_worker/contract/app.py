@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from dspy_worker.contract import reader, typeexpr
+from dspy_worker.contract import models, reader, typeexpr
+from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.reader import DocumentError
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ _TAKEN = {
 }
 """Input names that DSPy's modules keep for their own arguments; those of Predict hold for all."""
 
-_WHOLE_PERCENT = 100
-
-__all__ = ["AppDocument", "DocumentError", "load", "worker_document"]
+__all__ = ["AppDocument", "BreakerPolicy", "DocumentError", "Model", "load", "worker_document"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,54 +111,6 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
-    """When a model has failed too often to be asked.
-
-    Attributes:
-        failure_percent: Share of failed or of slow calls of late, in percent.
-        minimum_calls: With fewer calls of late no share counts.
-        open_seconds: How long it gets no calls then; twice as long after each probe that fails.
-        slow_seconds: A call that takes longer is slow; None takes any time as good.
-    """
-
-    failure_percent: int = 50
-    minimum_calls: int = 10
-    open_seconds: int = 5
-    slow_seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """One language model behind an OpenAI-compatible endpoint.
-
-    Attributes:
-        name: Name inside the app.
-        model: The provider's name of the model.
-        endpoint: Base URL with its version, without a trailing slash.
-        key_secret: Name of the Secret with the API key; None for an endpoint without keys.
-        key_entry: Key inside that Secret.
-        temperature: Sampling temperature; None leaves it to the provider.
-        max_tokens: Most tokens of one answer; None leaves it to the provider.
-        timeout_seconds: Longest time of one call.
-        max_retries: Further attempts after a failure that may pass.
-        fallback: Name of the model that is asked when this one cannot answer.
-        breaker: When it gets no calls for a while.
-    """
-
-    name: str
-    model: str
-    endpoint: str
-    key_secret: str | None = None
-    key_entry: str = "api-key"
-    temperature: float | None = None
-    max_tokens: int | None = None
-    timeout_seconds: int = 30
-    max_retries: int = 2
-    fallback: str | None = None
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """How one worker answers requests; sizes in bytes, times in seconds."""
 
@@ -197,11 +148,7 @@ class AppDocument:
 
     def chain(self) -> tuple[Model, ...]:
         """Return the first model and its fallbacks, in the order in which they are asked."""
-        named = {model.name: model for model in self.models}
-        found = [self.models[0]]
-        while (name := found[-1].fallback) is not None:
-            found.append(named[name])
-        return tuple(found)
+        return models.chain(self.models)
 
 
 def load(document: object) -> AppDocument:
@@ -220,7 +167,7 @@ def load(document: object) -> AppDocument:
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
         program=_program(spec.node("program")),
-        models=_models(spec),
+        models=models.read(spec),
         serving=_serving(spec.node("serving", default={})),
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
     )
@@ -361,64 +308,6 @@ def _demo(node: reader.Node, signature: Signature | None) -> Mapping[str, Any]:
     if unknown:
         raise node.error(f"{unknown[0]!r} is no field of the signature")
     return values
-
-
-def _models(spec: reader.Node) -> tuple[Model, ...]:
-    nodes = tuple(spec.nodes("models"))
-    models = tuple(_model(node) for node in nodes)
-    if not models:
-        raise spec.error("needs at least one entry", "models")
-    fallbacks: dict[str, str | None] = {}
-    for node, model in zip(nodes, models, strict=True):
-        if model.name in fallbacks:
-            raise node.error(f"model {model.name!r} stands twice", "name")
-        fallbacks[model.name] = model.fallback
-    for node, model in zip(nodes, models, strict=True):
-        _check_fallback(node, model.name, fallbacks)
-    return models
-
-
-def _check_fallback(node: reader.Node, name: str, fallbacks: Mapping[str, str | None]) -> None:
-    """Refuse a fallback that is no model, and one from which the way leads back."""
-    if fallbacks[name] not in {None, *fallbacks}:
-        raise node.error(f"{fallbacks[name]!r} is not the name of a model", "fallback")
-    way = [name]
-    while (following := fallbacks.get(way[-1])) is not None:
-        way.append(following)
-        if following == name:
-            raise node.error(f"the fallbacks form a circle: {' -> '.join(way)}", "fallback")
-        if following in way[:-1]:
-            return  # the circle is told where it begins
-
-
-def _model(node: reader.Node) -> Model:
-    key = node.optional("keySecretRef")
-    return Model(
-        name=node.text("name"),
-        model=node.text("model"),
-        endpoint=node.url("endpoint"),
-        key_secret=key.text("name") if key else None,
-        key_entry=key.text("key", default="api-key") if key else "api-key",
-        temperature=node.optional_decimal("temperature"),
-        max_tokens=node.optional_number("maxTokens"),
-        timeout_seconds=node.number("timeoutSeconds", 30),
-        max_retries=node.number("maxRetries", 2, least=0),
-        fallback=node.optional_text("fallback"),
-        breaker=_breaker(node.node("breaker", default={})),
-    )
-
-
-def _breaker(node: reader.Node) -> BreakerPolicy:
-    default = BreakerPolicy()
-    policy = BreakerPolicy(
-        failure_percent=node.number("failurePercent", default.failure_percent),
-        minimum_calls=node.number("minimumCalls", default.minimum_calls),
-        open_seconds=node.number("openSeconds", default.open_seconds),
-        slow_seconds=node.optional_number("slowSeconds"),
-    )
-    if policy.failure_percent > _WHOLE_PERCENT:
-        raise node.error("expected at most 100", "failurePercent")
-    return policy
 
 
 def _serving(node: reader.Node) -> Serving:
