@@ -48,6 +48,11 @@ def model(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
     return {"models": [{**MODEL, **changes}]}
 
 
+def models(first: str, **changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    """Return two models, `first` with these fields and one that is called spare."""
+    return {"models": [{**MODEL, "name": first, **changes}, {**MODEL, "name": "spare"}]}
+
+
 def serving(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
     return {"serving": changes}
 
@@ -125,6 +130,10 @@ RULES = [
                  "must be an http or https URL", id="endpoint without scheme"),
     pytest.param(model(), model(endpoint="ftp://lm/v1"), "must be an http or https URL",
                  id="endpoint of another scheme"),
+    pytest.param(models("main", fallback="spare"), models("main", fallback="other"),
+                 "fallback must be the name of another entry", id="unknown fallback"),
+    pytest.param(models("main", fallback="spare"), models("main", fallback="main"),
+                 "a model cannot be its own fallback", id="own fallback"),
     pytest.param(serving(port=8443), serving(port=9090), "serving.port 9090 is taken", id="port"),
     pytest.param(serving(drainSeconds=90, timeoutSeconds=90),
                  serving(drainSeconds=30, timeoutSeconds=90),
@@ -197,8 +206,15 @@ SHAPES = [
     pytest.param(model(name="big-one"), model(name="Big"), "models[0].name", id="model name"),
     pytest.param(model(temperature="0.7"), model(temperature="warm"), "temperature",
                  id="temperature"),
-    pytest.param(model(), {"models": [MODEL, {**MODEL, "name": "b"}]}, "spec.models",
-                 id="two models"),
+    pytest.param({"models": [{**MODEL, "name": f"m-{n}"} for n in range(8)]},
+                 {"models": [{**MODEL, "name": f"m-{n}"} for n in range(9)]}, "spec.models",
+                 id="nine models"),
+    pytest.param(models("main"), {"models": [MODEL, MODEL]}, "spec.models[1]",
+                 id="a model that stands twice"),
+    pytest.param(model(breaker={"failurePercent": 100, "slowSeconds": 10}),
+                 model(breaker={"failurePercent": 101}), "breaker.failurePercent", id="percent"),
+    pytest.param(model(breaker={}), model(breaker={"openSeconds": 61}), "breaker.openSeconds",
+                 id="open too long"),
     pytest.param(model(), {"models": None}, "spec.models", id="no model"),
     pytest.param(resources(limits={"cpu": "1.5"}), resources(limits={"cpu": "much"}),
                  "limits.cpu", id="quantity"),
@@ -285,9 +301,14 @@ def test_a_volume_may_grow_and_not_change(
 
 
 def test_defaults_are_filled_in(light_cluster: LightCluster, namespace: str) -> None:
-    made = json.loads(try_out(light_cluster, namespace, app({})))
+    made = json.loads(try_out(light_cluster, namespace, app(model(breaker={}))))
 
     assert made["spec"]["serving"]["replicas"] == 1
+    assert made["spec"]["models"][0]["breaker"] == {
+        "failurePercent": 50,
+        "minimumCalls": 10,
+        "openSeconds": 5,
+    }
     assert made["spec"]["network"]["service"] == {"type": "ClusterIP", "port": 80}
     assert made["status"] == {"observedGeneration": -1}
 
