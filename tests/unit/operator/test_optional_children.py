@@ -353,6 +353,8 @@ def exported() -> set[str]:
     text.request("/v1/predict", 200, 0.1)
     text.lm_attempt("main", "ok", 0.1)
     text.lm_tokens("main", 1, 1)
+    text.lm_circuit("main", lambda: False)
+    text.degraded("fallback")
     lines = text.render().decode().splitlines()
     return {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
 

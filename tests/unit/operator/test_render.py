@@ -205,6 +205,15 @@ def test_scheduling_wishes_reach_the_pod_and_absent_ones_are_absent() -> None:
     assert not {"nodeSelector", "tolerations", "priorityClassName"} & set(pod())
 
 
+def test_fallbacks_that_lead_back_name_the_way() -> None:
+    models = [
+        {"name": name, "model": "m", "endpoint": "http://lm/v1", "fallback": fallback}
+        for name, fallback in (("a", "b"), ("b", "a"))
+    ]
+    with pytest.raises(SpecError, match=r"spec\.models\[0\]\.fallback: .* circle: a -> b -> a"):
+        app(models=models)
+
+
 def test_an_unreadable_spec_names_the_field() -> None:
     outputs = [{"name": "a", "type": "Adress"}]
     with pytest.raises(SpecError, match=r"spec\.program\.signature\.outputs\[0\]") as caught:

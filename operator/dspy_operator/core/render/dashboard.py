@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from dspy_operator.core import manifest, names
-from dspy_operator.core.render import config
+from dspy_operator.core.render import config, monitoring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ def _placed(panel: dict[str, Any], number: int) -> dict[str, Any]:
 
 def _panels(app: App) -> list[dict[str, Any]]:
     here = f'namespace="{app.namespace}",app="{app.name}"'
-    pods = f'namespace="{app.namespace}",pod=~"{app.name}-[a-z0-9]+-[a-z0-9]+"'
+    pods = monitoring.pods_of(app)
     took = f"sum by (le) (rate(dspy_request_duration_seconds_bucket{{{here}}}[$__rate_interval]))"
     asked = f"sum by (le) (rate(dspy_lm_duration_seconds_bucket{{{pods}}}[$__rate_interval]))"
     return [
@@ -107,11 +107,29 @@ def _panels(app: App) -> list[dict[str, Any]]:
             "short",
             {"{{model}} {{direction}}": _rate("model, direction", "dspy_token_usage_total", here)},
         ),
+        *_trouble(here, pods),
+    ]
+
+
+def _trouble(here: str, pods: str) -> list[dict[str, Any]]:
+    return [
         _panel(
             "Throttled workers",
             "Workers whose last calls the LM provider refused with 429.",
             "short",
             {"throttled": f"sum(dspy_lm_throttled{{{here}}})"},
+        ),
+        _panel(
+            "Open circuits",
+            "Workers that give a model no calls, or only probes, because it failed too often.",
+            "short",
+            {"{{model}}": f"sum by (model) (dspy_lm_circuit_open{{{pods}}})"},
+        ),
+        _panel(
+            "Degraded answers",
+            "Answers that are worse than usual, by reason.",
+            "reqps",
+            {"{{reason}}": _rate("reason", "dspy_degraded_total", here)},
         ),
     ]
 

@@ -47,6 +47,7 @@ def prometheus_rule(app: App, wanted: Rules, setting: Setting) -> Manifest:
         _slow(app, wanted),
         _overloaded(app),
         _throttled(app),
+        _circuit_open(app),
     ]
     group = {
         "name": f"dspyapp/{app.namespace}/{app.name}",
@@ -58,6 +59,11 @@ def prometheus_rule(app: App, wanted: Rules, setting: Setting) -> Manifest:
         "metadata": config.metadata(app, app.name, "alerts", labels=labels),
         "spec": {"groups": [group]},
     }
+
+
+def pods_of(app: App) -> str:
+    """Return the selector of series that carry a pod's name and not the app's."""
+    return f'namespace="{app.namespace}",pod=~"{app.name}-[a-z0-9]+-[a-z0-9]+"'
 
 
 def _always_has_pods(app: App) -> bool:
@@ -154,4 +160,19 @@ def _throttled(app: App) -> dict[str, Any]:
         summary=f"The LM provider throttles {app.namespace}/{app.name}",
         description="The provider has refused calls with 429 for ten minutes; more pods would not "
         "help.",
+    )
+
+
+def _circuit_open(app: App) -> dict[str, Any]:
+    # Each probe that fails opens the circuit again; one without traffic is not probed and is no
+    # trouble to anybody.
+    opened = f"increase(dspy_lm_circuit_opened_total{{{pods_of(app)}}}[5m])"
+    return _alert(
+        "DSPyAppCircuitOpen",
+        f"sum by (model) ({opened}) > 0",
+        minutes=10,
+        severity="warning",
+        summary=f"The LM {{{{ $labels.model }}}} of {app.namespace}/{app.name} fails",
+        description="For ten minutes its circuit has opened again and again: a fallback answers in "
+        "its place, or requests end in a 503.",
     )
