@@ -167,7 +167,7 @@ def test_a_stream_goes_on_with_the_fallback(world: World) -> None:
 
 
 def test_a_circuit_opens_spares_the_model_and_closes_when_it_is_well(world: World) -> None:
-    worker = world.start()
+    worker = world.start(breaker={**QUICK, "openSeconds": 2})
     world.main.faults(**FAILS)
     for _ in range(QUICK["minimumCalls"]):
         assert worker.predict(text="A zebra.").json()["degraded"]
