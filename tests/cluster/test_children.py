@@ -221,9 +221,11 @@ def test_kubectl_scale_works_on_the_app(world: World, operator: Operator) -> Non
     assert status["selector"] == "dspy-operator.io/app=tickets"
 
     world.play_kubelet()
-    world.wait_reason("Serving")
-    columns = world.kubectl("get", "dspyapp", "tickets", "--no-headers").split()
-    assert columns[1:5] == ["True", "Serving", "5", "5"]
+    shown = ["get", "dspyapp", "tickets", "--no-headers"]
+    until(
+        lambda: world.kubectl(*shown).split()[1:5] == ["True", "Serving", "5", "5"],
+        "five pods in the columns; the app is Serving all the time",
+    )
 
 
 def test_an_autoscaler_that_cannot_measure_is_told(world: World, operator: Operator) -> None:
