@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 from aiohttp import web
 
+from faults import api
+
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
@@ -92,12 +94,10 @@ class Gate:
         self._valid = secrets.token_urlsafe(32)
         self._token.write_text(self._valid, encoding="utf-8")
 
-    def expire_watches(self) -> int:
-        """Tell all watchers that their version is too old; return how many there were."""
-        watches = list(self._watches)
-        for told in watches:
+    def expire_watches(self) -> None:
+        """Tell all watchers that their version is too old."""
+        for told in list(self._watches):
             self._loop.call_soon_threadsafe(told.set)
-        return len(watches)
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
@@ -124,8 +124,8 @@ class Gate:
             headers={n: request.headers[n] for n in _PASSED_ON if n in request.headers},
             timeout=aiohttp.ClientTimeout(total=None),
         ) as upstream:
-            kept = {n: upstream.headers[n] for n in ("Content-Type",) if n in upstream.headers}
-            response = web.StreamResponse(status=upstream.status, headers=kept)
+            kind = upstream.headers.get("Content-Type", "application/json")
+            response = web.StreamResponse(status=upstream.status, headers={"Content-Type": kind})
             await response.prepare(request)
             if "watch=true" in request.query_string:
                 await self._follow(upstream, response)
@@ -152,8 +152,5 @@ class Gate:
 
 
 async def _pump(upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
-    rest = b""
-    async for chunk in upstream.content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        if lines:  # only whole lines: the error must not come in the middle of one
-            await response.write(b"".join(line + b"\n" for line in lines))
+    async for line in api.lines(upstream):  # whole ones: the error must not come within one
+        await response.write(line + b"\n")

@@ -228,8 +228,10 @@ class Machine:
         for app in self.store.apps():
             pods = self.store.pods(app)
             token = self._ops_token(app) if pods else ""
-            scaled = bool(pods) and self.store.get("HorizontalPodAutoscaler", app) is not None
-            for pod in pods if token else ():
+            if not token:
+                continue
+            scaled = self.store.get("HorizontalPodAutoscaler", app) is not None
+            for pod in pods:
                 status = pod["status"]
                 if status.get("phase") == _RUNNING and status.get("podIP"):
                     yield workers.Target(
