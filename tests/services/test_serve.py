@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests import practice_fixture, worker_process
+from tests import worker_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.practice_fixture import PracticeLM
     from tests.worker_process import Worker
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("clean_lm")]
 
 PROGRAM = {
     "signature": {
@@ -44,17 +44,6 @@ PROGRAM = {
     "module": {"type": "ChainOfThought"},
 }
 LIMITS = {"concurrency": 4, "queueSize": 4, "timeoutSeconds": 10, "drainSeconds": 20}
-
-
-@pytest.fixture(scope="module")
-def lm() -> Iterator[PracticeLM]:
-    with practice_fixture.running() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _clean(lm: PracticeLM) -> None:
-    lm.reset()
 
 
 @pytest.fixture(scope="module")

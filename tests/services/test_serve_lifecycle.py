@@ -18,13 +18,12 @@ from dspy_worker import contract
 from tests import practice_fixture, worker_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.practice_fixture import PracticeLM
     from tests.worker_process import Worker
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("clean_lm")]
 
 SIGNATURE = {
     "instructions": "Label it.\n- animal: zebra\n- tool: saw",
@@ -52,17 +51,6 @@ def stock(item: str) -> int:
     '''How many of an item are left.'''
     return 7
 """
-
-
-@pytest.fixture(scope="module")
-def lm() -> Iterator[PracticeLM]:
-    with practice_fixture.running() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _clean(lm: PracticeLM) -> None:
-    lm.reset()
 
 
 def test_a_rotated_key_works_without_a_restart(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests import practice_fixture, worker_process
+from tests import worker_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.practice_fixture import PracticeLM
     from tests.worker_process import Worker
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("clean_lm")]
 
 SIGNATURE = {
     "instructions": "Label it.\n- animal: zebra\n- tool: saw",
@@ -50,17 +50,6 @@ def build():
     return program
 '''
 LIMITS = {"concurrency": 2, "queueSize": 0, "timeoutSeconds": 10, "drainSeconds": 20}
-
-
-@pytest.fixture(scope="module")
-def lm() -> Iterator[PracticeLM]:
-    with practice_fixture.running() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _clean(lm: PracticeLM) -> None:
-    lm.reset()
 
 
 @pytest.fixture(scope="module")
