@@ -1,4 +1,4 @@
-"""`python -m bench [worker] [operator] [scale] [gitops]`: the benchmarks; without a name, all.
+"""`python -m bench [NAME ...]`: the benchmarks; without a name, all.
 
 Each is a module whose `run` measures and returns its tables in Markdown. They are printed, and kept
 in `.state/bench`.
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "worker": "bench.worker",
     "operator": "bench.operator_load",
     "scale": "bench.operator_scale",
+    "endurance": "bench.operator_endurance",
     "gitops": "bench.gitops",
 }
 

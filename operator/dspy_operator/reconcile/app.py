@@ -22,6 +22,7 @@ from dspy_operator.core.manifest import Key, Ref, key_of
 from dspy_operator.core.render import Setting, scaling
 from dspy_operator.edge import projection
 from dspy_operator.reconcile.doubts import Doubts
+from dspy_operator.reconcile.readings import Readings
 from dspy_operator.reconcile.store import APP_KIND
 from dspy_operator.reconcile.throttle import Throttle
 from dspy_worker import contract
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dspy_operator.reconcile.children import Children
     from dspy_operator.reconcile.observer import Observer
     from dspy_operator.reconcile.optional import OptionalKinds
+    from dspy_operator.reconcile.readings import Reading
     from dspy_operator.reconcile.sources import Sources
     from dspy_operator.reconcile.store import Store
 
@@ -73,6 +75,7 @@ class Reconciler:
     def __init__(self, tools: Tools) -> None:
         """Use these tools."""
         self._tools = tools
+        self._readings = Readings(tools.default_image)
         self._outdated: dict[Key, float] = {}
         self._throttle = Throttle()
         self._put_off: dict[Key, int] = {}
@@ -101,23 +104,23 @@ class Reconciler:
             await self._say_paused(live)
             return paused if math.isfinite(paused) else None
         try:
-            app = app_spec.parse(live, default_image=self._tools.default_image)
+            reading = self._readings.read(live)
         except errors.SpecError as error:
             await self._report(live, conditions.of_error(error), None, self._running(key))
             return None
-        return await self._converge(live, app)
+        return await self._converge(live, reading)
 
-    async def _converge(self, live: Manifest, app: App) -> float | None:
+    async def _converge(self, live: Manifest, reading: Reading) -> float | None:
+        app = reading.app
         try:
             source = await self._source_digest(app)
             owned = self._tools.store.owned(key_of(live))
             held = self._held_seconds(app, owned)
             setting = self._setting(app, owned, source, throttled=held > 0)
-            belonging = render.refs(app, setting)
             steps = plan.plan(
                 render.children(app, setting),
                 owned,
-                keep=belonging,
+                keep=reading.belonging,
                 uid=app.uid,
                 scaling=app.scaling,
             )
@@ -127,7 +130,7 @@ class Reconciler:
             raise
         if children is None:
             return None
-        missing = render.missing_kinds(belonging, setting.served)
+        missing = render.missing_kinds(reading.belonging, setting.served)
         seen = self._observe(app, children, setting, missing)
         again = await self._report(live, conditions.of_world(app, seen), app, seen.rollout)
         return _soonest(again, held or None)

@@ -10,7 +10,7 @@ from promql_parser import parse
 
 from dspy_operator.core import app as app_spec
 from dspy_operator.core import names, render
-from dspy_operator.core.manifest import Manifest, Ref
+from dspy_operator.core.manifest import Manifest, Ref, ref_of
 from dspy_operator.core.render import OPTIONAL_KINDS, Installation, scaling
 from dspy_worker.edge import telemetry
 from tests.unit.operator import fakes
@@ -78,12 +78,32 @@ def test_a_kind_that_is_not_served_is_left_out_and_named() -> None:
 
     assert "ScaledObject/qa" not in children(wanted, served=bare.served)
     assert "HTTPRoute/qa" in children(wanted, served=bare.served)
-    assert render.missing_kinds(render.refs(wanted, bare), bare.served) == (
+    assert render.missing_kinds(render.refs(wanted), bare.served) == (
         "PrometheusRule",
         "ScaledObject",
         "ServiceMonitor",
     )
-    assert Ref("ScaledObject", fakes.NAMESPACE, "qa") in render.refs(wanted, bare)
+    assert Ref("ScaledObject", fakes.NAMESPACE, "qa") in render.refs(wanted)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"serving": {"autoscaling": KEDA, "cacheVolume": {"size": "1Gi"}}},
+        {"serving": {"autoscaling": HPA}, "network": {"policy": {}}},
+        {"network": {"ingress": {"host": "q.io"}, "httpRoute": {"parentRefs": [{"name": "g"}]}}},
+        {"monitoring": {"serviceMonitor": {}, "rules": {}, "dashboard": {}}},
+    ],
+)
+def test_what_belongs_to_an_app_is_what_can_be_rendered_for_it(spec: Spec) -> None:
+    wanted = app(**spec)
+    everything = render.Setting(
+        token="t", source_digest="", served=OPTIONAL_KINDS, pod_metrics=True
+    )
+
+    rendered = {ref_of(child) for child in render.children(wanted, everything)}
+
+    assert render.refs(wanted) == rendered
 
 
 def test_replicas_are_sent_only_while_the_spec_decides() -> None:
