@@ -18,6 +18,7 @@ from dspy_worker import contract
 from tests import practice_fixture, worker_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.practice_fixture import PracticeLM
@@ -273,23 +274,35 @@ class Load:
                     return
 
 
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    """Ask again and again until it holds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def stop(worker: Worker) -> None:
+    """Ask a worker to end, and wait until it tells that it drains."""
+    worker.process.send_signal(signal.SIGTERM)
+    until(lambda: worker.ready().json().get("reason") == "Draining")
+
+
 def test_a_drain_under_load_loses_no_request(lm: PracticeLM, tmp_path: Path) -> None:
     """Clients go on for most of the grace, as they do until the endpoints have learned it."""
     described = worker_process.document(lm.url, PROGRAM, concurrency=4, queueSize=64)
     lm.faults(kind="latency", ms=150)
-    with worker_process.running(tmp_path, described, grace_seconds=1.5) as worker:
+    with worker_process.running(tmp_path, described, grace_seconds=8) as worker:
         load = Load(worker.url, clients=24)
         load.start()
-        time.sleep(1)
+        until(lambda: len(load.statuses) > 10)
         before = len(load.statuses)
-        worker.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        unready = worker.ready()
-        time.sleep(0.8)
+        stop(worker)
+        drained_after = len(load.statuses)
+        until(lambda: len(load.statuses) > drained_after + 24)
         load.stop()
-        code = worker.process.wait(20)
+        code = worker.process.wait(30)
 
-    assert (unready.status_code, unready.json()["reason"]) == (503, "Draining")
     assert load.lost == []
     assert set(load.statuses) == {200}
     assert len(load.statuses) > before > 10
@@ -306,7 +319,7 @@ def test_what_was_accepted_is_answered_after_the_listener_has_closed(
         ThreadPoolExecutor(6) as pool,
     ):
         asked = [pool.submit(worker.predict, text=f"zebra {i}") for i in range(6)]
-        time.sleep(0.4)
+        until(lambda: worker.state()["in_flight"] + worker.state()["queued"] == 6)
         worker.process.send_signal(signal.SIGTERM)
         found = [future.result() for future in asked]
         code = worker.process.wait(20)
@@ -322,8 +335,7 @@ def test_a_draining_worker_closes_its_connections(lm: PracticeLM, tmp_path: Path
         httpx.Client() as client,
     ):
         before = client.get(f"{worker.url}/v1/info").headers.get("connection")
-        worker.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        stop(worker)
         after = client.get(f"{worker.url}/v1/info").headers.get("connection")
 
     assert (before, after) == (None, "close")
@@ -332,8 +344,7 @@ def test_a_draining_worker_closes_its_connections(lm: PracticeLM, tmp_path: Path
 def test_a_second_signal_ends_at_once(lm: PracticeLM, tmp_path: Path) -> None:
     described = worker_process.document(lm.url, PROGRAM)
     with worker_process.running(tmp_path, described, grace_seconds=20) as worker:
-        worker.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        stop(worker)
         worker.process.send_signal(signal.SIGTERM)
 
         assert worker.process.wait(2) == 128 + signal.SIGTERM
@@ -342,17 +353,16 @@ def test_a_second_signal_ends_at_once(lm: PracticeLM, tmp_path: Path) -> None:
 def test_an_answer_that_takes_longer_than_the_drain_is_given_up(
     lm: PracticeLM, tmp_path: Path
 ) -> None:
-    described = worker_process.document(lm.url, PROGRAM, timeoutSeconds=1, drainSeconds=1)
-    described["spec"]["serving"]["timeoutSeconds"] = 1
-    lm.faults(kind="latency", ms=4000)
+    described = worker_process.document(lm.url, PROGRAM, timeoutSeconds=3, drainSeconds=3)
+    lm.faults(kind="latency", ms=9000)
     with (
         worker_process.running(tmp_path, described, grace_seconds=0) as worker,
         ThreadPoolExecutor(1) as pool,
     ):
         asked = pool.submit(worker.predict, text="zebra")
-        time.sleep(0.3)
+        until(lambda: worker.state()["in_flight"] == 1)
         worker.process.send_signal(signal.SIGTERM)
-        code = worker.process.wait(5)
+        code = worker.process.wait(20)
 
     assert asked.result().status_code in {503, 504}
     assert code == 0
