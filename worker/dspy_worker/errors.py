@@ -5,10 +5,12 @@
     + MalformedBody          400  the body is not readable JSON
     + HeaderInvalid          400  a header has a value that it cannot have
     + PathUnknown            404
+    + PredictionUnknown      404  feedback on something that is no prediction of this app
     + MethodNotAllowed       405
     + BodyTooLarge           413
     + MediaTypeUnsupported   415
     + InputsInvalid          422  readable, but not what the program takes
+    + FeedbackInvalid        422  readable, but no feedback
     + QueueFull              429  too many requests at once; has a Retry-After
   x Unauthorized             401  the ops port was asked without its token
   x ProgramRaised            500  the user's program failed
@@ -111,6 +113,15 @@ class PathUnknown(RequestError):  # noqa: N818 - reads better in a problem
     reason = "NotFound"
 
 
+class PredictionUnknown(RequestError):  # noqa: N818 - reads better in a problem
+    """The id is none that a pod of this app has made."""
+
+    status = 404
+    slug = "prediction-unknown"
+    title = "No prediction of this app has this id"
+    reason = "PredictionUnknown"
+
+
 class MethodNotAllowed(RequestError):  # noqa: N818 - reads better in a problem
     """The path exists, but not with this method.
 
@@ -154,6 +165,15 @@ class InputsInvalid(RequestError):  # noqa: N818 - reads better in a problem
     slug = "invalid-inputs"
     title = "The inputs do not fit the program"
     reason = "InvalidInputs"
+
+
+class FeedbackInvalid(RequestError):  # noqa: N818 - reads better in a problem
+    """The body is JSON, but no feedback that the program's outputs allow; `fields` says where."""
+
+    status = 422
+    slug = "invalid-feedback"
+    title = "The feedback does not fit"
+    reason = "InvalidFeedback"
 
 
 class QueueFull(RequestError):  # noqa: N818 - reads better in a problem

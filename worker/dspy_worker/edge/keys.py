@@ -118,6 +118,11 @@ def find_url(name: str, folder: Path | None, environ: Mapping[str, str] = os.env
     return FixedKey(variable, environ.get(variable))
 
 
+def find_token(path: Path | None) -> Key:
+    """Return where the ops token comes from."""
+    return NoKey() if path is None else FileKey(path)
+
+
 def credential(model: str, key: Key) -> Credential:
     """Return what may be told about a key."""
     value = key.read()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from dspy_worker.contract.app import AppDocument
+    from dspy_worker.serve.feedback import Desk
     from dspy_worker.serve.health import Health
     from dspy_worker.serve.predict import Service
 
@@ -38,6 +39,7 @@ class Public:
 
     document: AppDocument
     service: Service
+    desk: Desk
     health: Health
     version: str
 
@@ -89,6 +91,12 @@ class Public:
         """Answer `GET /v1/health`."""
         return wire.answer(self.health.components())
 
+    async def feedback(self, request: Request) -> Response:
+        """Answer `POST /v1/feedback`."""
+        call = self._call(request)
+        text = await self._body(request, call)
+        return wire.answer(self.desk.take(text, call.origin))
+
     def _call(self, request: Request) -> Call:
         limit = self.document.serving.timeout_seconds
         seconds = deadline.timeout(limit, request.headers.get(deadline.HEADER))
@@ -110,13 +118,14 @@ class Public:
 def build(public: Public) -> ASGIApp:
     """Return the ASGI application of the public port."""
     app, program = public.document, public.service.program
-    about = wire.dump(info.document(app, program, public.version))
+    about = wire.dump(info.document(app, program, public.version, public.service.label.variant))
     described = wire.dump(openapi.document(app, program, public.version))
     page = HTMLResponse(docs.page(app), headers={"Content-Security-Policy": docs.policy()})
     paths: dict[str, tuple[tuple[str, ...], ASGIApp]] = {
         "/v1/predict": (_POST, _handled(public.predict)),
         "/v1/predict/stream": (_POST, _handled(public.stream)),
         "/v1/batch": (_POST, _handled(public.batch)),
+        "/v1/feedback": (_POST, _handled(public.feedback)),
         "/v1/health": (_GET, _handled(public.components)),
         "/v1/info": (_GET, _json(about)),
         "/openapi.json": (_GET, _json(described)),

@@ -70,8 +70,9 @@ def signature(declared: Declared, named: Types) -> type[dspy.Signature]:
 
 
 def request_types(declared: Declared, named: Types) -> dict[str, Any]:
-    """Return the type of each input as a request must have it."""
-    return {f.name: annotation(f.type, named.strict) for f in declared.inputs}
+    """Return the type of each field as a request must have it; feedback names outputs."""
+    asked = (*declared.inputs, *declared.outputs)
+    return {field.name: annotation(field.type, named.strict) for field in asked}
 
 
 def module(program: Program, asked: type[dspy.Signature], tools: list[dspy.Tool]) -> dspy.Module:

@@ -11,14 +11,22 @@ if TYPE_CHECKING:
     from dspy_worker.serve.program import Program
 
 
-def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]:
-    """Return the answer of `/v1/info`."""
+def document(app: AppDocument, program: Program, version: str, variant: str) -> dict[str, Any]:
+    """Return the answer of `/v1/info`.
+
+    Args:
+        app: The app.
+        program: What answers.
+        version: Version of the worker.
+        variant: Which prompts answer.
+    """
     serving = app.serving
     return {
         "app": app.name,
         "namespace": app.namespace,
         "version": version,
         "configDigest": app.digest,
+        "variant": variant,
         "program": {
             "type": program.kind,
             "adapter": app.program.adapter,

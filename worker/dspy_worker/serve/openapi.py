@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic.json_schema import models_json_schema
 
 from dspy_worker.core import deadline, problem
+from dspy_worker.serve import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.serve.program import Program
@@ -17,18 +18,23 @@ if TYPE_CHECKING:
 Refs: TypeAlias = "Mapping[str, dict[str, Any]]"
 
 VERSION = "3.1.1"
+_EXAMPLE_ID = "0198c0de-7d1c-7c3a-9f52-0f6a2b1c3d4e.3f9a01c2d4e5.0.7be1c09a52d3f864"
 _REF = "#/components/schemas/{model}"
 _PROBLEMS = {
     "400": "The body is not readable JSON, or a header is wrong.",
+    "404": "No prediction of this app has this id.",
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
-    "422": "The inputs do not fit the program; `errors` says where.",
+    "422": "The body does not fit the program; `errors` says where.",
     "429": "Too many requests at once; see Retry-After.",
     "500": "The program failed.",
     "502": "The language model failed, or its answer was not usable.",
     "503": "The worker cannot answer now.",
     "504": "The answer took too long.",
 }
+_ASKING = ("400", "413", "415", "422", "429", "500", "502", "503", "504")
+"""Problems of operations that ask the program."""
+_TELLING = ("400", "404", "413", "415", "422", "500", "504")
 _STREAM = (
     "Events: `status` (the request has a slot), `token` (a piece of an output field), and at the "
     "end one `result` (a PredictResponse) or one `error` (a Problem). The text of a field is that "
@@ -37,10 +43,15 @@ _STREAM = (
 _EVENTS = (
     'event: status\ndata: {"state":"running"}\n\n'
     'event: token\ndata: {"call":1,"predictor":"predict","field":"answer","text":"Par"}\n\n'
-    'event: result\ndata: {"prediction":{"answer":"Paris"},"id":"0198c0de"}\n\n'
+    'event: result\ndata: {"prediction":{"answer":"Paris"},"id":"0198c0de-7d1c-7c3a-..."}\n\n'
 )
-_FIXED = ("Usage", "PredictResponse", "BatchResponse", "Problem")
+_FIXED = ("Usage", "PredictResponse", "BatchResponse", "FeedbackResponse", "Problem")
 """Schemas that are the same for all programs."""
+_REQUEST_HEADER = {"X-Request-Id": "Name of the request, as in the logs."}
+_DEGRADED_HEADER = {"X-Degraded": "fallback, where a fallback model has answered."}
+_PREDICTION_HEADERS = {"X-Prediction-Id": "The `id` of the answer.", **_DEGRADED_HEADER}
+_WAIT = "Wait at most so many seconds; it can only shorten the app's limit."
+_CONTROL = "no-cache: no kept answer is wanted. no-store: and the answer must not be kept."
 _EXAMPLES: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True}
 
 
@@ -59,6 +70,7 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
             "/v1/predict": {"post": _predict(example, refs)},
             "/v1/predict/stream": {"post": _stream(example, refs)},
             "/v1/batch": {"post": _batch(example, app.serving.max_batch_size, refs)},
+            "/v1/feedback": {"post": _feedback(refs)},
             "/v1/health": {"get": _health()},
             "/v1/info": {"get": _info()},
         },
@@ -70,11 +82,11 @@ def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return {
         "operationId": "predict",
         "summary": "Ask the program once.",
-        "parameters": [_timeout_parameter()],
+        "parameters": _parameters(),
         "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
         "responses": {
-            "200": _answer("The answer.", refs["PredictResponse"]),
-            **_problems(refs["Problem"]),
+            "200": _answer("The answer.", refs["PredictResponse"], **_PREDICTION_HEADERS),
+            **_problems(refs["Problem"], _ASKING),
         },
     }
 
@@ -82,16 +94,16 @@ def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
 def _stream(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """Describe the stream; OpenAPI 3.1 has no words for single events, so a text says it."""
     content = {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS}}
-    headers = {"X-Request-Id": _header("Name of the request, as in the logs.")}
+    headers = {name: _header(text) for name, text in _REQUEST_HEADER.items()}
     return {
         "operationId": "predictStream",
         "summary": "Ask the program once and hear the answer while it is made.",
         "description": _STREAM,
-        "parameters": [_timeout_parameter()],
+        "parameters": _parameters(),
         "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
         "responses": {
             "200": {"description": "Server-sent events.", "headers": headers, "content": content},
-            **_problems(refs["Problem"]),
+            **_problems(refs["Problem"], _ASKING),
         },
     }
 
@@ -100,11 +112,27 @@ def _batch(example: Any, most: int, refs: Refs) -> dict[str, Any]:  # noqa: ANN4
     return {
         "operationId": "batch",
         "summary": f"Ask the program up to {most} times; answers come in order.",
-        "parameters": [_timeout_parameter()],
+        "parameters": _parameters(),
         "requestBody": _body(refs["BatchRequest"], {"inputs": [example]}),
         "responses": {
-            "200": _answer("An answer or a problem for each input.", refs["BatchResponse"]),
-            **_problems(refs["Problem"]),
+            "200": _answer(
+                "An answer or a problem for each input.", refs["BatchResponse"], **_DEGRADED_HEADER
+            ),
+            **_problems(refs["Problem"], _ASKING),
+        },
+    }
+
+
+def _feedback(refs: Refs) -> dict[str, Any]:
+    example = {"predictionId": _EXAMPLE_ID, "score": 0, "comment": "The wrong department."}
+    return {
+        "operationId": "feedback",
+        "summary": "Say how good a prediction was, or what would have been right.",
+        "parameters": _parameters(),
+        "requestBody": _body(refs["FeedbackRequest"], example),
+        "responses": {
+            "200": _answer("It is counted.", refs["FeedbackResponse"]),
+            **_problems(refs["Problem"], _TELLING),
         },
     }
 
@@ -145,37 +173,53 @@ def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN4
     return {"required": True, "content": {"application/json": content}}
 
 
-def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _answer(description: str, schema: dict[str, Any], **headers: str) -> dict[str, Any]:
+    told = {**_REQUEST_HEADER, **headers}
     return {
         "description": description,
-        "headers": {
-            "X-Request-Id": _header("Name of the request, as in the logs."),
-            "X-Degraded": _header("fallback, where a fallback model has answered."),
-        },
+        "headers": {name: _header(text) for name, text in told.items()},
         "content": {"application/json": {"schema": schema}},
     }
 
 
-def _problems(schema: dict[str, Any]) -> dict[str, Any]:
+def _problems(schema: dict[str, Any], statuses: Iterable[str]) -> dict[str, Any]:
     content = {problem.MEDIA_TYPE: {"schema": schema}}
-    found: dict[str, Any] = {
-        status: {"description": text, "content": content} for status, text in _PROBLEMS.items()
+    headers = {name: _header(text) for name, text in _REQUEST_HEADER.items()}
+    waits = {**headers, "Retry-After": _header("Seconds to wait.")}
+    return {
+        status: {
+            "description": _PROBLEMS[status],
+            "headers": waits if status == "429" else headers,
+            "content": content,
+        }
+        for status in statuses
     }
-    found["429"]["headers"] = {"Retry-After": _header("Seconds to wait.")}
-    return found
 
 
 def _header(description: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}}
 
 
-def _timeout_parameter() -> dict[str, Any]:
+def _parameters() -> list[dict[str, Any]]:
+    """Describe the headers of requests that say who asks and how."""
+    seconds = {"type": "number", "exclusiveMinimum": 0}
+    name = {"type": "string", "pattern": f"^{origin.NAME}$"}
+    return [
+        _parameter(deadline.HEADER, _WAIT, seconds),
+        _parameter("X-Tenant", "On whose account the request is.", name),
+        _parameter("X-Subject", "Whom it is about, so that it can be erased.", name),
+        _parameter("Cache-Control", _CONTROL, {"type": "string"}),
+        _parameter("X-Request-Id", _REQUEST_HEADER["X-Request-Id"], {"type": "string"}),
+    ]
+
+
+def _parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
-        "name": deadline.HEADER,
+        "name": name,
         "in": "header",
         "required": False,
-        "description": "Wait at most so many seconds; it can only shorten the app's limit.",
-        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "description": description,
+        "schema": schema,
     }
 
 
@@ -189,6 +233,7 @@ def _components(program: Program) -> tuple[Refs, dict[str, Any]]:
         "Inputs": (models.inputs, "validation"),
         "PredictRequest": (models.predict, "validation"),
         "BatchRequest": (models.batch, "validation"),
+        "FeedbackRequest": (models.feedback, "validation"),
         "Prediction": (models.outputs, "serialization"),
     }
     made, definitions = models_json_schema(list(described.values()), ref_template=_REF)
@@ -209,7 +254,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 def _fixed(refs: Refs) -> dict[str, Any]:
     counts = {"type": "integer", "minimum": 0}
     usage = dict.fromkeys(("inputTokens", "outputTokens", "calls"), counts)
-    name = {"type": "string", "format": "uuid"}
+    name = {"type": "string", "description": "Names the prediction; feedback refers to it."}
     return {
         "Usage": {"type": "object", "properties": usage, "required": list(usage)},
         "PredictResponse": _answered(
@@ -230,6 +275,12 @@ def _fixed(refs: Refs) -> dict[str, Any]:
             },
             usage=refs["Usage"],
             durationMs={"type": "number"},
+        ),
+        "FeedbackResponse": _object(
+            id={"type": "string", "description": "Names the feedback."},
+            predictionId=name,
+            variant={"type": "string", "description": "Which prompts had answered."},
+            stored={"type": "boolean", "description": "Whether it is kept, and not only counted."},
         ),
         "Problem": _problem(),
     }

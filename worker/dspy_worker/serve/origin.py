@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 TENANT_HEADER = "x-tenant"
 SUBJECT_HEADER = "x-subject"
-_NAME = re.compile(r"[A-Za-z0-9._@:+-]{1,128}")
+NAME = r"[A-Za-z0-9._@:+-]{1,128}"
+"""What a tenant or a subject may be called."""
+_NAME = re.compile(NAME)
 
 
 def read(request: Request) -> Origin:

@@ -118,6 +118,7 @@ def _python(document: AppDocument) -> tuple[dspy.Module, Schema]:
         models = schema.build(found, {}, max_batch=document.serving.max_batch_size)
         models.inputs.model_json_schema()
         models.outputs.model_json_schema(mode="serialization")
+        models.feedback.model_json_schema()
     except LoadError:
         raise
     except Exception as error:

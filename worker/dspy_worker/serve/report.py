@@ -18,7 +18,7 @@ def lines(document: AppDocument, folders: Folders) -> list[str]:
         LoadError: It cannot be loaded.
     """
     assembled = runtime.assemble(document, folders)
-    about = info.document(document, assembled.program, runtime.version())
+    about = info.document(document, assembled.program, runtime.version(), assembled.label.variant)
     return [
         f"{document.name} can be served: {about['program']['type']}",
         "inputs:",

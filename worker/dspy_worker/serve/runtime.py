@@ -14,7 +14,7 @@ from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.guard import Guard
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.errors import LoadError
-from dspy_worker.serve import app, ops, program, usercode
+from dspy_worker.serve import app, feedback, ops, program, seal, usercode
 from dspy_worker.serve.admission import Admission
 from dspy_worker.serve.health import Health
 from dspy_worker.serve.predict import Label, Service
@@ -55,6 +55,7 @@ class Runtime:
     program: Program
     health: Health
     metrics: Metrics
+    label: Label
     public: ASGIApp
     ops: ASGIApp
 
@@ -84,21 +85,28 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
         throttled=metrics.is_throttled,
         guards={link.model.name: link.guard for link in links},
     )
-    service = Service(
-        program=loaded,
-        admission=admission,
-        metrics=metrics,
-        label=Label(
-            app=f"{document.namespace}/{document.name}",
-            variant=usercode.variant(document.program_digest, _used_source(document, folders)),
-        ),
+    label = Label(
+        app=f"{document.namespace}/{document.name}",
+        variant=usercode.variant(document.program_digest, _used_source(document, folders)),
     )
-    public = app.Public(document=document, service=service, health=health, version=version())
+    sealed = seal.Seal(label, keys.find_token(folders.ops_token), folders.data)
+    service = Service(
+        program=loaded, admission=admission, metrics=metrics, label=label, name=sealed.name
+    )
+    tally = feedback.Tally(document.name, metrics.registry)
+    public = app.Public(
+        document=document,
+        service=service,
+        desk=feedback.Desk(service=service, seal=sealed, tally=tally),
+        health=health,
+        version=version(),
+    )
     return Runtime(
         document=document,
         program=loaded,
         health=health,
         metrics=metrics,
+        label=label,
         public=app.build(public),
         ops=ops.build(ops.Ops(health=health, metrics=metrics, token_file=folders.ops_token)),
     )

@@ -11,7 +11,14 @@ from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
 from pydantic.fields import FieldInfo
 
 from dspy_worker.core import problem
-from dspy_worker.errors import BodyTooLarge, FieldError, InputsInvalid, MalformedBody
+from dspy_worker.errors import (
+    BodyTooLarge,
+    FieldError,
+    InputsInvalid,
+    MalformedBody,
+    RequestError,
+)
+from dspy_worker.serve import opinion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +27,13 @@ if TYPE_CHECKING:
 
     from dspy_worker.serve.fields import Fields
 
-_REQUEST = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, title=None)
+_REQUEST = opinion.REQUEST
 _ANSWER = pydantic.ConfigDict(extra="ignore", allow_inf_nan=False)
 _MAX_ERRORS = 50
 _MAX_DETAILED = 1000
 """With more complaints than this none is spelled out: each would take a kilobyte of memory."""
 _MESSAGES = {
-    "extra_forbidden": "the program has no such field",
+    "extra_forbidden": "there is no such field",
     "missing": "this field is required",
 }
 
@@ -40,12 +47,14 @@ class Schema:
         outputs: Values of one answer, by field.
         predict: Body of a predict request: {"inputs": {...}}.
         batch: Body of a batch request: {"inputs": [{...}, ...]}.
+        feedback: Body of a feedback request.
     """
 
     inputs: type[pydantic.BaseModel]
     outputs: type[pydantic.BaseModel]
     predict: type[pydantic.BaseModel]
     batch: type[pydantic.BaseModel]
+    feedback: type[opinion.Feedback]
 
 
 def build(fields: Fields, request_types: Mapping[str, Any], *, max_batch: int = 64) -> Schema:
@@ -71,6 +80,7 @@ def build(fields: Fields, request_types: Mapping[str, Any], *, max_batch: int = 
         outputs=outputs,
         predict=pydantic.create_model("PredictRequest", __config__=_REQUEST, inputs=(inputs, ...)),
         batch=pydantic.create_model("BatchRequest", __config__=_REQUEST, inputs=(items, ...)),
+        feedback=opinion.build(_definitions(fields.outputs, request_types)),
     )
 
 
@@ -82,25 +92,40 @@ def parse(model: type[pydantic.BaseModel], body: bytes) -> Any:  # noqa: ANN401 
         BodyTooLarge: It is a batch of too many inputs.
         InputsInvalid: The body is JSON, but does not fit; `fields` names each place.
     """
+    return read(model, body, InputsInvalid).inputs
+
+
+def read(model: type[pydantic.BaseModel], body: bytes, misfit: type[RequestError]) -> Any:  # noqa: ANN401 - an instance of the model
+    """Read a request's body.
+
+    Args:
+        model: What it has to be.
+        body: Its JSON text.
+        misfit: What to raise if it is something else.
+
+    Raises:
+        MalformedBody: The body is no JSON.
+        BodyTooLarge: It is a batch of too many inputs.
+        RequestError: The body is JSON, but does not fit; `fields` names each place.
+    """
     try:
-        request: Any = model.model_validate_json(body)
+        request = model.model_validate_json(body)
     except pydantic.ValidationError as error:
         if error.error_count() > _MAX_DETAILED:
-            places = error.error_count()
-            raise InputsInvalid(f"The inputs do not fit the program in {places} places.") from None
+            raise misfit(f"{misfit.title} in {error.error_count()} places.") from None
         found = error.errors(include_url=False, include_input=False)
     else:
-        _refuse_marker(body, request.inputs)
-        return request.inputs
+        _refuse_marker(body, request, misfit)
+        return request
     first = found[0]
     if first["type"] == "json_invalid":
         raise MalformedBody(_unreadable(body, first))
     if first["type"] == "too_long" and first["loc"] == ("inputs",):
         raise BodyTooLarge(f"A batch takes at most {first['ctx']['max_length']} inputs.")
-    raise invalid(found)
+    raise _misfit(found, misfit)
 
 
-def _refuse_marker(body: bytes, inputs: object) -> None:
+def _refuse_marker(body: bytes, request: object, misfit: type[RequestError]) -> None:
     """Refuse text that DSPy would take for an image or another part of the prompt.
 
     It writes such values as JSON behind a marker and looks for markers in the whole prompt, so a
@@ -108,16 +133,16 @@ def _refuse_marker(body: bytes, inputs: object) -> None:
     """
     if b"\\u" not in body and CUSTOM_TYPE_START_IDENTIFIER.encode() not in body:
         return
-    if CUSTOM_TYPE_START_IDENTIFIER in repr(inputs):
-        raise InputsInvalid(f"The inputs must not contain {CUSTOM_TYPE_START_IDENTIFIER}.")
+    if CUSTOM_TYPE_START_IDENTIFIER in repr(request):
+        raise misfit(f"The body must not contain {CUSTOM_TYPE_START_IDENTIFIER}.")
 
 
-def invalid(found: list[ErrorDetails]) -> InputsInvalid:
+def _misfit(found: list[ErrorDetails], misfit: type[RequestError]) -> RequestError:
     """Return the error that names every place that does not fit."""
     fields = tuple(_field_error(detail) for detail in found[:_MAX_ERRORS])
     first = f"{fields[0].path or '/'}: {fields[0].message}"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return InputsInvalid(f"The inputs do not fit the program: {first}{more}", fields=fields)
+    return misfit(f"{misfit.title}: {first}{more}", fields=fields)
 
 
 def values(inputs: pydantic.BaseModel) -> dict[str, Any]:
@@ -140,7 +165,7 @@ def _unreadable(body: bytes, detail: ErrorDetails) -> str:
     except UnicodeDecodeError as error:
         return f"The body is not valid UTF-8: byte {error.start} cannot be decoded."
     if not body.strip():
-        return 'The body is empty; send JSON such as {"inputs": {...}}.'
+        return "The body is empty; send JSON."
     return f"The body is not valid JSON: {detail['msg'].removeprefix('Invalid JSON: ')}."
 
 
