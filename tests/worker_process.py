@@ -77,10 +77,10 @@ def document(
     }
 
 
-def command(folder: Path, described: dict[str, Any]) -> list[str]:
+def command(folder: Path, described: dict[str, Any], token: str = TOKEN) -> list[str]:
     """Write the files of a worker and return the command that serves them on free ports."""
     (folder / "app.json").write_text(json.dumps(described))
-    (folder / "token").write_text(TOKEN)
+    (folder / "token").write_text(token)
     options = ["--host", "127.0.0.1", "--port", "0", "--ops-port", "0"]
     files = ["--keys-dir", f"{folder}/keys", "--ops-token-file", f"{folder}/token"]
     return [*COMMAND, "serve", f"{folder}/app.json", *options, *files]
@@ -88,7 +88,12 @@ def command(folder: Path, described: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def running(
-    folder: Path, described: dict[str, Any], *, grace_seconds: float = 0.2, **environ: str
+    folder: Path,
+    described: dict[str, Any],
+    *,
+    grace_seconds: float = 0.2,
+    token: str = TOKEN,
+    **environ: str,
 ) -> Iterator[Worker]:
     """Run a worker until the end of the block, and end it if it is still there then."""
     log = folder / "worker.log"
@@ -100,7 +105,7 @@ def running(
     with (
         log.open("wb") as sink,
         subprocess.Popen(
-            command(folder, described), stdout=sink, stderr=sink, env=environment
+            command(folder, described, token), stdout=sink, stderr=sink, env=environment
         ) as process,
     ):
         try:

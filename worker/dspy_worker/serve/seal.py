@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KEPT_FILE = "prediction-ids.key"
 """Keeps the secret of an app without an ops token."""
-_KEPT = re.compile(r"[0-9a-f]{64}")
+_KEPT = re.compile(rb"[0-9a-f]{64}")
 
 log = logs.get()
 
@@ -66,13 +66,13 @@ def kept(folder: Path | None) -> str:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _kept(folder / KEPT_FILE, fresh)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         log.warning("secret_not_kept", folder=str(folder), error=type(error).__name__)
         return fresh
 
 
 def _kept(path: Path, fresh: str) -> str:
-    if path.exists() and not _KEPT.fullmatch(path.read_text(encoding="utf-8")):
+    if path.exists() and not _KEPT.fullmatch(path.read_bytes()):
         path.unlink()  # a crash has cut it short
     if not path.exists():
         _publish(path, fresh)
