@@ -52,6 +52,11 @@ _DEGRADED_HEADER = {"X-Degraded": "fallback, where a fallback model has answered
 _PREDICTION_HEADERS = {"X-Prediction-Id": "The `id` of the answer.", **_DEGRADED_HEADER}
 _WAIT = "Wait at most so many seconds; it can only shorten the app's limit."
 _CONTROL = "no-cache: no kept answer is wanted. no-store: and the answer must not be kept."
+_FEEDBACK_LINK = {
+    "operationId": "feedback",
+    "requestBody": {"predictionId": "{$response.body#/id}"},
+    "description": "Say how good the answer was.",
+}
 _EXAMPLES: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True}
 
 
@@ -85,7 +90,10 @@ def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
         "parameters": _parameters(),
         "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
         "responses": {
-            "200": _answer("The answer.", refs["PredictResponse"], **_PREDICTION_HEADERS),
+            "200": {
+                **_answer("The answer.", refs["PredictResponse"], **_PREDICTION_HEADERS),
+                "links": {"feedback": _FEEDBACK_LINK},
+            },
             **_problems(refs["Problem"], _ASKING),
         },
     }

@@ -36,8 +36,11 @@ def read(request: Request) -> Origin:
 
 
 def _name(request: Request, header: str) -> str:
-    value = request.headers.get(header, "")
-    if value and not _NAME.fullmatch(value):
+    value = request.headers.get(header)
+    if value is None:
+        return ""
+    # An empty name is refused too: who meant to name a tenant must not share answers with nobody.
+    if not _NAME.fullmatch(value):
         title = header.title()
         raise HeaderInvalid(f"{title} must be 1 to 128 letters, digits and any of . _ @ : + -")
     return str(value)
