@@ -1,16 +1,18 @@
 """Requests that schemathesis makes from the OpenAPI document, sent to a real worker.
 
-About FIXME requests; `make chaos` sends many more by OPENAPI_FUZZ_EXAMPLES.
+`make chaos` sends several times as many, by OPENAPI_FUZZ_EXAMPLES.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("clean_lm")]
 
 EXAMPLES = int(os.environ.get("OPENAPI_FUZZ_EXAMPLES", "10"))
-"""Requests of each kind; several kinds make one operation."""
+"""Requests of each kind and operation; those for the limits of each field come on top."""
 SEED = 20261121
-PROGRAM = {
+DECLARED = {
     "signature": {
         "instructions": "Label it.\n- animal: zebra\n- tool: saw",
         "inputs": [
@@ -50,31 +52,95 @@ PROGRAM = {
     },
     "module": {"type": "ChainOfThought"},
 }
-# A batch that is too long is 413, which schemathesis does not take for a refusal of its own accord.
+PYTHON = {"python": {"entrypoint": "triage:build"}}
+# Types of users are as strict as users make them: a date of theirs may be a number of seconds too.
+SOURCE = """
+import datetime
+from typing import Annotated, Literal, Optional
+
+import dspy
+import pydantic
+
+
+class Item(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=20)]
+    price: Annotated[float, pydantic.Field(ge=0)]
+    due: Optional[datetime.date] = None
+
+
+class Triage(dspy.Signature):
+    text: str = dspy.InputField()
+    items: list[Item] = dspy.InputField()
+    weights: dict[str, float] = dspy.InputField()
+    when: Optional[datetime.datetime] = dspy.InputField()
+    label: Literal["animal", "tool"] = dspy.OutputField()
+    first: Optional[Item] = dspy.OutputField()
+
+
+class Program(dspy.Module):
+    signature = Triage
+
+    def __init__(self):
+        super().__init__()
+        self.step = dspy.Predict("text -> label: Literal['animal', 'tool']")
+
+    def forward(self, text, items, weights, when):
+        return dspy.Prediction(label=self.step(text=text).label, first=items[0] if items else None)
+
+
+def build():
+    return Program()
+"""
 SETTINGS = """
 [checks.negative_data_rejection]
+# 413, for a batch that is too long, is not among those that are expected by default.
 expected-statuses = ["400", "404", "405", "413", "415", "422"]
 """
 
 
+@pytest.mark.parametrize(
+    ("program", "inputs"),
+    [
+        pytest.param(
+            DECLARED,
+            {
+                "text": "A zebra.",
+                "count": 1,
+                "share": 0.5,
+                "kinds": ["a"],
+                "place": {"city": "Rome", "rooms": [1]},
+            },
+            id="declared",
+        ),
+        pytest.param(
+            PYTHON, {"text": "A zebra.", "items": [], "weights": {}, "when": None}, id="in a thread"
+        ),
+    ],
+)
 def test_requests_that_fit_the_document_or_just_not_are_answered_as_it_says(
-    lm: PracticeLM, tmp_path: Path
+    lm: PracticeLM, tmp_path: Path, program: dict[str, Any], inputs: dict[str, Any]
 ) -> None:
-    described = worker_process.document(lm.url, PROGRAM, maxRequestBytes=20_000, maxBatchSize=5)
+    (tmp_path / "triage.py").write_text(SOURCE)
+    described = worker_process.document(lm.url, program, maxRequestBytes=20_000, maxBatchSize=5)
     with worker_process.running(tmp_path, described) as worker:
-        outcome = fuzz(worker, tmp_path)
+        made = worker.predict(**inputs).json()["id"]
+        outcome = fuzz(worker, tmp_path, made)
         served = requests_of(worker)
-        report = json.loads((tmp_path / "report.json").read_text())
 
-    print(json.dumps(report["test_cases"]), json.dumps(served))
+    found = json.loads((tmp_path / "report.json").read_text())["test_cases"]
+    print(f"{found['generated']} requests: {served}")
     assert outcome.returncode == 0, outcome.stdout
-    assert report["test_cases"]["with_failures"] == 0
-    assert min(served[path] for path in ("/v1/predict", "/v1/predict/stream", "/v1/batch")) > 50
-    assert lm.stats()["calls"] > 20
+    assert found["generated"] > 300
+    assert found["with_failures"] == found["errored"] == 0
+    for path in ("/v1/predict", "/v1/predict/stream", "/v1/batch", "/v1/feedback"):
+        assert served[path, 200] > 5
+        assert served[path, 422] > 5
     assert '"level":"error"' not in worker.log.read_text()
 
 
-def fuzz(worker: Worker, folder: Path) -> subprocess.CompletedProcess[str]:
+def fuzz(worker: Worker, folder: Path, made: str) -> subprocess.CompletedProcess[str]:
     (folder / "schemathesis.toml").write_text(SETTINGS)
     command = [
         str(Path(sys.executable).parent / "schemathesis"),
@@ -87,7 +153,7 @@ def fuzz(worker: Worker, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "SCHEMATHESIS_HOOKS": "tests.services.openapi_hooks",
-        openapi_hooks.PREDICTION_VARIABLE: prediction(worker),
+        openapi_hooks.PREDICTION_VARIABLE: made,
     }
     return subprocess.run(
         command,
@@ -100,18 +166,12 @@ def fuzz(worker: Worker, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def prediction(worker: Worker) -> str:
-    place = {"city": "Rome", "rooms": [1]}
-    response = worker.predict(text="A zebra.", count=1, share=0.5, kinds=["a"], place=place)
-    return str(response.json()["id"])
-
-
-def requests_of(worker: Worker) -> dict[str, int]:
-    """Return how many requests the worker has answered, by path."""
-    found: dict[str, int] = {}
+def requests_of(worker: Worker) -> Counter[tuple[str, int]]:
+    """Return how many requests the worker has answered, by path and status."""
+    found: Counter[tuple[str, int]] = Counter()
     for line in httpx.get(f"{worker.ops}/metrics").text.splitlines():
-        if line.startswith("dspy_requests_total"):
-            labels, _, value = line.rpartition(" ")
-            path = labels.split('route="')[1].split('"')[0]
-            found[path] = found.get(path, 0) + int(float(value))
+        if counted := re.fullmatch(
+            r'dspy_requests_total\{.*code="(\d+)",route="(.*)"\} (.*)', line
+        ):
+            found[counted[2], int(counted[1])] += int(float(counted[3]))
     return found
