@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import jsonschema
@@ -166,6 +167,41 @@ def test_openapi_carries_descriptions_choices_and_named_types(loaded: program.Pr
     assert schemas["Prediction"]["properties"]["label"]["enum"] == ["bug", "other"]
 
 
+@pytest.mark.parametrize("path", ["predict", "predict/stream", "batch", "feedback"])
+def test_openapi_names_the_headers_that_say_who_asks(loaded: program.Program, path: str) -> None:
+    operation = described(loaded)["paths"][f"/v1/{path}"]["post"]
+
+    named = {parameter["name"]: parameter for parameter in operation["parameters"]}
+    assert set(named) == {
+        "X-Request-Timeout-Seconds",
+        "X-Tenant",
+        "X-Subject",
+        "Cache-Control",
+        "X-Request-Id",
+    }
+    assert not any(parameter["required"] for parameter in named.values())
+    assert re.fullmatch(named["X-Tenant"]["schema"]["pattern"], "acme.example+eu")
+
+
+def test_openapi_tells_which_problems_an_operation_has(loaded: program.Program) -> None:
+    paths = described(loaded)["paths"]
+
+    asking, telling = (
+        {status for status in paths[path]["post"]["responses"] if status != "200"}
+        for path in ("/v1/predict", "/v1/feedback")
+    )
+    assert asking - telling == {"429", "502", "503"}
+    assert telling - asking == {"404"}
+
+
+def test_openapi_leads_from_an_answer_to_feedback_on_it(loaded: program.Program) -> None:
+    paths = described(loaded)["paths"]
+    link = paths["/v1/predict"]["post"]["responses"]["200"]["links"]["feedback"]
+
+    assert link["operationId"] == paths["/v1/feedback"]["post"]["operationId"]
+    assert link["requestBody"] == {"predictionId": "{$response.body#/id}"}
+
+
 def test_every_reference_of_the_openapi_document_leads_somewhere(loaded: program.Program) -> None:
     document = described(loaded)
     known = document["components"]["schemas"]
@@ -186,6 +222,7 @@ def test_info_tells_names_and_never_the_endpoint(loaded: program.Program) -> Non
     found = info.document(DOCUMENT, loaded, "1.2.3", "0a1b2c3d4e5f")
 
     assert found["models"] == [{"name": "main", "model": "m"}]
+    assert found["variant"] == "0a1b2c3d4e5f"
     assert "lm.example.com" not in str(found)
     assert found["program"]["inputs"][0] == {
         "name": "text",
