@@ -68,7 +68,7 @@ def test_a_timeout_that_is_no_time_is_refused(header: str) -> None:
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**ids.RANDOM_BITS - 1))
-def test_prediction_ids_are_uuids_of_version_7(unix_ms: int, random: int) -> None:
+def test_ids_are_uuids_of_version_7(unix_ms: int, random: int) -> None:
     found = uuid.UUID(ids.uuid7(unix_ms, random))
 
     assert (found.version, found.variant) == (7, uuid.RFC_4122)

@@ -1,4 +1,4 @@
-"""What the headers of a request say about who asks, and how."""
+"""What the headers of requests and answers say: who asks and how, and how good the answer is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from dspy_worker.edge.call import Origin
 from dspy_worker.errors import HeaderInvalid
-from dspy_worker.serve import origin, predict
+from dspy_worker.serve import app, origin, predict
 
 
 def read(**headers: str) -> Origin:
@@ -77,3 +77,10 @@ def test_any_header_is_a_name_or_refused(text: str) -> None:
 )
 def test_each_kind_of_degradation_is_named_once(reasons: list[str], expected: list[str]) -> None:
     assert predict.kinds(reasons) == expected
+
+
+def test_the_header_lists_the_kinds_and_is_absent_without_any() -> None:
+    reasons = ["fallback:a", "stale", "fallback:b"]
+
+    assert app._degraded(reasons) == {"X-Degraded": "fallback, stale"}
+    assert app._degraded([]) == {}
