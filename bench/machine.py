@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -24,7 +25,7 @@ LOGS = ROOT / ".state" / "bench"
 SCRIPT = HERE / "question.lua"
 SERVER_CORE, LOAD_CORE = 0, 1
 TICKS = os.sysconf("SC_CLK_TCK")
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 15
 
 
@@ -76,9 +77,16 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], core: int, environ: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    core: int,
+    environ: Mapping[str, str] | None = None,
+    *,
+    talks: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server on one core, and end it; what it says goes to a file in `.state/bench`."""
+    """Run a server on one core, and end it with all its children.
+
+    What it says goes to a file in `.state/bench`; with `talks` its input and output are pipes.
+    """
     pinned = ["taskset", "--cpu-list", str(core), *map(str, command)]
     log = LOGS / f"core{core}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -86,18 +94,28 @@ def running(
         process = subprocess.Popen(
             pinned,
             env={**os.environ, **(environ or {})},
-            stdout=said,
-            stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if talks else said,
+            stderr=said,
+            start_new_session=True,
         )
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process politely, and then whatever it has left behind."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
 
 
 def ask(target: Target, question: str) -> bytes:
@@ -124,7 +142,7 @@ def wait(url: str, process: subprocess.Popen[bytes]) -> None:
             urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - loopback
         except urllib.error.HTTPError:
             return
-        except (urllib.error.URLError, ConnectionError) as error:
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             reason = error
             time.sleep(0.1)
         else:
