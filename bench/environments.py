@@ -42,10 +42,12 @@ class Environment:
         ):
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             if done.returncode:
-                return _last_line(done.stderr or done.stdout)
+                return _reason(done.stderr or done.stdout)
         stamp.write_text(repr(self.packages))
         return ""
 
 
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
+def _reason(said: str) -> str:
+    """Return the line that tells most: pip's last error, or whatever was said last."""
+    lines = [line for line in said.splitlines() if line.strip()] or ["no reason given"]
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])

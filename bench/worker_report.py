@@ -94,12 +94,13 @@ def report(told: str, cases: Sequence[Case], results: Results, absent: Mapping[s
         results: The rounds.
         absent: Why a server was not measured, by its name.
     """
-    parts = [f"# Worker beside others\n\n{_where(told)}"]
-    for case in cases:
-        rows = {name: rounds for (one, name), rounds in results.items() if one == case}
-        parts.append(f"## {case.title}\n\n{_table(rows, absent)}")
-    parts.append(f"## Bars\n\n{_bars(cases, results)}")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        [
+            f"# Worker beside others\n\n{_where(told)}",
+            *(f"## {case.title}\n\n{table(results, case, absent)}" for case in cases),
+            f"## Bars\n\n{bars(cases, results)}",
+        ]
+    )
 
 
 def _where(told: str) -> str:
@@ -111,7 +112,9 @@ def _where(told: str) -> str:
     )
 
 
-def _table(rows: Mapping[str, list[Figures]], absent: Mapping[str, str]) -> str:
+def table(results: Results, case: Case, absent: Mapping[str, str]) -> str:
+    """Return what the servers did under one load, and the worker's share of it."""
+    rows = {name: rounds for (one, name), rounds in results.items() if one == case}
     lines = [_line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
     lines += [_line(_cells(name, rounds, rows[WORKER.name])) for name, rounds in rows.items()]
     rest = [""] * (len(COLUMNS) - 2)
@@ -141,7 +144,8 @@ def _cells(name: str, rounds: list[Figures], mine: list[Figures]) -> tuple[str, 
     )
 
 
-def _bars(cases: Sequence[Case], results: Results) -> str:
+def bars(cases: Sequence[Case], results: Results) -> str:
+    """Return what the worker has to reach, and how far it is."""
     lines = ["| what | bar | found |", "|---|---:|---:|"]
     for case in cases:
         found = f"{_cpu(results[case, WORKER.name]):.2f} ms"
