@@ -88,7 +88,7 @@ def running(
     What it says goes to a file in `.state/bench`; with `talks` its input and output are pipes.
     """
     pinned = ["taskset", "--cpu-list", str(core), *map(str, command)]
-    log = LOGS / f"core{core}.log"
+    log = LOGS / f"core{core}-{Path(command[0]).name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as said:
         process = subprocess.Popen(
@@ -147,7 +147,7 @@ def wait(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
         else:
             return
-    raise CannotMeasureError(f"{url} does not answer ({reason}); see {LOGS}")
+    raise CannotMeasureError(f"{url} does not answer ({reason}); see {LOGS.relative_to(ROOT)}")
 
 
 def load(target: Target, clients: int, seconds: int) -> Load:

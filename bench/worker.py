@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
-import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def run() -> str:
                 print(f"  {case.title}: {server.name}", flush=True)
                 try:
                     found = _measure(server, case, urls[case], length.seconds)
-                except (CannotMeasureError, urllib.error.URLError) as error:
+                except (CannotMeasureError, OSError, subprocess.SubprocessError) as error:
                     absent[server.name] = _excuse(server, error)
                 else:
                     results.setdefault((case, server.name), []).append(found)

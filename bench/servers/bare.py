@@ -59,7 +59,7 @@ def _run(process: subprocess.Popen[bytes], clients: int, seconds: int) -> Load:
     for line in heard:
         if line.startswith(b"{"):
             return Load(**json.loads(line))
-    raise CannotMeasureError(f"the loop has ended; see {machine.LOGS}")
+    raise CannotMeasureError("the loop has ended; see .state/bench")
 
 
 BARE = Server(name="bare acall loop, DSPy's LM (no server)", start=start, environment=DSPY)
