@@ -3,6 +3,7 @@
 * WorkerError
   x RequestError             400  the client must change the request
     + MalformedBody          400  the body is not readable JSON
+    + HeaderInvalid          400  a header has a value that it cannot have
     + PathUnknown            404
     + MethodNotAllowed       405
     + BodyTooLarge           413
@@ -91,6 +92,14 @@ class MalformedBody(RequestError):  # noqa: N818 - reads better in a problem
     slug = "malformed-body"
     title = "The body is not readable JSON"
     reason = "MalformedBody"
+
+
+class HeaderInvalid(RequestError):  # noqa: N818 - reads better in a problem
+    """A header of the request has a value that it cannot have."""
+
+    slug = "invalid-header"
+    title = "A header is not usable"
+    reason = "InvalidHeader"
 
 
 class PathUnknown(RequestError):  # noqa: N818 - reads better in a problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,12 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option of the command l
     keys_dir: Annotated[Path | None, typer.Option(help="Holds MODEL/key for each model.")] = None,
     source_dir: _Source = None,
     ops_token_file: Annotated[Path | None, typer.Option(help="Token that /state asks for.")] = None,
+    connections_dir: Annotated[
+        Path | None, typer.Option(help="Holds redis/url and postgres/url.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keeps answers and predictions; default: by user and app.")
+    ] = None,
     endpoint: Annotated[
         list[str] | None, typer.Option(metavar="MODEL=URL", help="Ask another endpoint.")
     ] = None,
@@ -71,9 +78,15 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option of the command l
     from dspy_worker.serve import files
     from dspy_worker.serve.runtime import Folders
 
-    folders = Folders(source=source_dir or app.parent, keys=keys_dir, ops_token=ops_token_file)
+    folders = Folders(
+        source=source_dir or app.parent,
+        keys=keys_dir,
+        ops_token=ops_token_file,
+        connections=connections_dir,
+    )
     try:
         document = files.with_endpoints(files.document(app), endpoint or ())
+        folders = replace(folders, data=data_dir or files.data_dir(document))
         _serve(document, folders, host, (document.serving.port if port is None else port, ops_port))
     except LoadError as error:
         files.leave_word(str(error))

@@ -98,7 +98,7 @@ async def test_the_other_items_of_a_batch_are_answered(misbehave: Callable[[], o
     asked = service(misbehave)
     items = [asked.program.schema.inputs(text=text) for text in ("a", "bad", "b")]
 
-    first, bad, last = await Batch(asked, items, time.monotonic() + 9).run()
+    first, bad, last = await Batch(asked, items, Call(time.monotonic() + 9)).run()
 
     assert (first["prediction"], last["prediction"]) == ({"label": "a"}, {"label": "b"})
     assert bad["problem"]["status"] == 500

@@ -25,6 +25,11 @@ SOURCE_DIR = "/etc/dspy/source"
 KEYS_DIR = "/etc/dspy/keys"
 """LM keys: one folder per model name; the key is in the file named `KEY_FILE`."""
 KEY_FILE = "key"
+CONNECTIONS_DIR = "/etc/dspy/connections"
+"""URLs of Redis and PostgreSQL: one folder per connection; the URL is in the file `URL_FILE`."""
+URL_FILE = "url"
+DATA_DIR = "/var/lib/dspy-worker"
+"""What a worker keeps on disk: answers, and predictions that PostgreSQL does not have yet."""
 OPS_TOKEN_DIR = "/etc/dspy/ops"  # noqa: S105 - a folder's name, not a password
 OPS_TOKEN_FILE = "token"  # noqa: S105 - a file's name, not a password
 

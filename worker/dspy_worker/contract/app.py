@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from dspy_worker.contract import models, reader, typeexpr
+from dspy_worker.contract import connections, models, reader, typeexpr
+from dspy_worker.contract.connections import Connection
 from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.reader import DocumentError
 
@@ -34,6 +35,8 @@ SERVING_FIELDS = (
     "includeReasoning",
 )
 """The part of `spec.serving` that the worker reads; the rest concerns only the pods."""
+RUNTIME_PARTS = ("redis",)
+"""Optional parts of the spec that the worker reads as they are."""
 
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
 AdapterType: TypeAlias = Literal["Chat", "JSON"]
@@ -49,7 +52,15 @@ _TAKEN = {
 }
 """Input names that DSPy's modules keep for their own arguments; those of Predict hold for all."""
 
-__all__ = ["AppDocument", "BreakerPolicy", "DocumentError", "Model", "load", "worker_document"]
+__all__ = [
+    "AppDocument",
+    "BreakerPolicy",
+    "Connection",
+    "DocumentError",
+    "Model",
+    "load",
+    "worker_document",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +148,8 @@ class AppDocument:
             one to another and never back.
         serving: Limits and times.
         digest: SHA-256 (hex) of the canonical JSON of `worker_document`.
+        program_digest: SHA-256 (hex) of the canonical JSON of `spec.program` alone.
+        redis: Where answers and budgets are shared between pods; None for every pod by itself.
     """
 
     name: str
@@ -145,6 +158,16 @@ class AppDocument:
     models: tuple[Model, ...]
     serving: Serving
     digest: str
+    program_digest: str
+    redis: Connection | None = None
+
+    def connections(self) -> tuple[Connection, ...]:
+        """Return the servers that the worker uses beside the models."""
+        return tuple(c for c in (self.redis,) if c is not None)
+
+    def data_bytes(self) -> int:
+        """Return how much the worker may keep on disk; 0 where it keeps nothing."""
+        return 0
 
     def chain(self) -> tuple[Model, ...]:
         """Return the first model and its fallbacks, in the order in which they are asked."""
@@ -163,6 +186,7 @@ def load(document: object) -> AppDocument:
     top = reader.Node(document, "")
     _check_kind(top)
     metadata, spec = top.node("metadata"), top.node("spec")
+    redis = spec.optional("redis")
     return AppDocument(
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
@@ -170,6 +194,8 @@ def load(document: object) -> AppDocument:
         models=models.read(spec),
         serving=_serving(spec.node("serving", default={})),
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
+        program_digest=digest(spec.node("program").mapping()),
+        redis=connections.read(redis, connections.REDIS) if redis else None,
     )
 
 
@@ -177,6 +203,7 @@ def worker_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a manifest that the worker reads, so that only its changes roll pods."""
     metadata, spec = document["metadata"], document["spec"]
     serving = {k: v for k, v in spec.get("serving", {}).items() if k in SERVING_FIELDS}
+    parts = {k: spec[k] for k in RUNTIME_PARTS if spec.get(k) is not None}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -184,7 +211,12 @@ def worker_document(document: Mapping[str, Any]) -> dict[str, Any]:
             "name": metadata["name"],
             "namespace": metadata.get("namespace", "default"),
         },
-        "spec": {"program": spec["program"], "models": spec["models"], "serving": serving},
+        "spec": {
+            "program": spec["program"],
+            "models": spec["models"],
+            "serving": serving,
+            **parts,
+        },
     }
 
 

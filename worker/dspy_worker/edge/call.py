@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dspy
@@ -21,6 +22,29 @@ if TYPE_CHECKING:
 
 FALLBACK = "fallback"
 """Why an answer is degraded: another model gave it than the one that was wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who asks, and how; from the request's headers.
+
+    Attributes:
+        request_id: Name of the request in answers and logs.
+        tenant: On whose account it is; empty where nobody is named. Answers are not shared between
+            tenants.
+        subject: Whom it is about, so that what was stored of them can be erased; may be empty.
+        fresh: Whether a kept answer is not wanted.
+        keep: Whether the answer may be kept.
+    """
+
+    request_id: str = ""
+    tenant: str = ""
+    subject: str = ""
+    fresh: bool = False
+    keep: bool = True
+
+
+NOBODY = Origin()
 
 
 class Call:
@@ -35,6 +59,8 @@ class Call:
         lm_seconds: Time during which at least one LM call was under way.
         degraded: What made the answer worse than usual, such as "fallback:NAME".
         listener: Hears the answers while they arrive; None where nobody listens.
+        origin: Who asks.
+        waited: Seconds that the request waited for a slot or for another request's answer.
     """
 
     __slots__ = (
@@ -48,12 +74,16 @@ class Call:
         "input_tokens",
         "listener",
         "lm_seconds",
+        "origin",
         "output_tokens",
+        "waited",
     )
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, origin: Origin = NOBODY) -> None:
         """Begin with nothing asked."""
         self.deadline = deadline
+        self.origin = origin
+        self.waited = 0.0
         self.given_up = False
         self.calls = self.input_tokens = self.output_tokens = 0
         self.lm_seconds = 0.0
@@ -88,10 +118,10 @@ class Call:
             self.input_tokens += usage.input_tokens or 0
             self.output_tokens += usage.output_tokens or 0
 
-    def degrade(self, model: str) -> None:
-        """Note that a fallback answered in the place of the model that was wanted."""
+    def degrade(self, how: str) -> None:
+        """Note why the answer is worse than usual, such as "fallback:NAME"."""
         with self._lock:
-            self.degraded = tuple(dict.fromkeys((*self.degraded, f"{FALLBACK}:{model}")))
+            self.degraded = tuple(dict.fromkeys((*self.degraded, how)))
 
 
 SETTING = "dspy_worker_call"

@@ -50,7 +50,7 @@ class Chain(Abilities):
             except _ASK_ANOTHER as error:
                 last = error
             else:
-                call.degrade(engine.model.name)
+                call.degrade(f"{calls.FALLBACK}:{engine.model.name}")
                 return response
         raise last
 
@@ -81,7 +81,7 @@ class AsyncChain(Abilities):
             except _ASK_ANOTHER as error:
                 last = error
             else:
-                call.degrade(engine.model.name)
+                call.degrade(f"{calls.FALLBACK}:{engine.model.name}")
                 return response
         raise last
 

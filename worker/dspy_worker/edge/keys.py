@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 """How long a look at the file is good for."""
 ENVIRONMENT_PREFIX = "DSPY_KEY_"
+URL_PREFIX = "DSPY_URL_"
+"""Begins the variables with the URLs of Redis and PostgreSQL, which are as secret as keys."""
 _FINGERPRINT_DIGITS = 12
 
 
@@ -100,6 +102,20 @@ def find(model: Model, keys_dir: Path | None, environ: Mapping[str, str] = os.en
     if model.key_secret or variable in environ:
         return FixedKey(variable, environ.get(variable))
     return NoKey()
+
+
+def find_url(name: str, folder: Path | None, environ: Mapping[str, str] = os.environ) -> Key:
+    """Return where the URL of a connection comes from: its file, else its environment variable.
+
+    Args:
+        name: Name of the connection, such as "redis".
+        folder: Holds NAME/url; None outside of a pod.
+        environ: The environment.
+    """
+    if folder is not None:
+        return FileKey(folder / name / contract.URL_FILE)
+    variable = URL_PREFIX + name.upper()
+    return FixedKey(variable, environ.get(variable))
 
 
 def credential(model: str, key: Key) -> Credential:

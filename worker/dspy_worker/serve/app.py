@@ -10,15 +10,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dspy_worker.core import deadline
-from dspy_worker.edge.call import FALLBACK, Call
+from dspy_worker.edge.call import Call
 from dspy_worker.errors import LMCredentialsMissing, MethodNotAllowed, PathUnknown
-from dspy_worker.serve import docs, info, openapi, schema, wire
+from dspy_worker.serve import docs, info, openapi, origin, predict, schema, wire
 from dspy_worker.serve.batch import Batch
 from dspy_worker.serve.front import Front
 from dspy_worker.serve.stream import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     import pydantic
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,7 +58,7 @@ class Public:
             give_up=give_up,
         )
         told = {"X-Prediction-Id": found["id"]}
-        return wire.answer(found, {**told, **_degraded(is_degraded="degraded" in found)})
+        return wire.answer(found, {**told, **_degraded(call.degraded)})
 
     async def stream(self, request: Request) -> EventStream:
         """Answer `POST /v1/predict/stream`; what is refused at once is an ordinary problem."""
@@ -75,14 +75,14 @@ class Public:
         text = await self._body(request, call)
         items: Sequence[pydantic.BaseModel] = schema.parse(self.service.program.schema.batch, text)
         self._check_keys()
-        batch = Batch(self.service, items, call.deadline)
+        batch = Batch(self.service, items, call)
         results = await wire.finish(
             batch.run(), request.receive, seconds=call.remaining(), give_up=batch.give_up
         )
         milliseconds = round((time.monotonic() - began) * 1000, 3)
         return wire.answer(
             {"results": results, "usage": batch.usage(), "durationMs": milliseconds},
-            _degraded(is_degraded=batch.is_degraded()),
+            _degraded(batch.degraded()),
         )
 
     async def components(self, request: Request) -> Response:  # noqa: ARG002 - a handler
@@ -92,7 +92,7 @@ class Public:
     def _call(self, request: Request) -> Call:
         limit = self.document.serving.timeout_seconds
         seconds = deadline.timeout(limit, request.headers.get(deadline.HEADER))
-        return Call(time.monotonic() + seconds)
+        return Call(time.monotonic() + seconds, origin.read(request))
 
     async def _body(self, request: Request, call: Call) -> bytes:
         most = self.document.serving.max_request_bytes
@@ -147,8 +147,9 @@ class _Paths:
         await app(scope, receive, send)
 
 
-def _degraded(*, is_degraded: bool) -> dict[str, str]:
-    return {DEGRADED_HEADER: FALLBACK} if is_degraded else {}
+def _degraded(reasons: Iterable[str]) -> dict[str, str]:
+    found = ", ".join(predict.kinds(reasons))
+    return {DEGRADED_HEADER: found} if found else {}
 
 
 def _handled(answer: Callable[[Request], Awaitable[ASGIApp]]) -> ASGIApp:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from dspy_worker.core import limiter, problem
 from dspy_worker.edge.call import Call
 from dspy_worker.errors import WorkerError
-from dspy_worker.serve.predict import degraded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +15,10 @@ if TYPE_CHECKING:
     import pydantic
 
     from dspy_worker.serve.predict import Service
+
+
+_TOLD = ("id", "prediction", "degraded", "cached")
+"""What an item tells of its prediction; usage and time are told of the batch."""
 
 
 class Batch:
@@ -26,12 +29,12 @@ class Batch:
     """
 
     def __init__(
-        self, service: Service, items: Sequence[pydantic.BaseModel], deadline: float
+        self, service: Service, items: Sequence[pydantic.BaseModel], request: Call
     ) -> None:
-        """Start nothing yet; `deadline` is a moment of `time.monotonic`."""
+        """Start nothing yet; `request` has the deadline and the origin of all items."""
         self._service = service
         self._items = items
-        self._calls = [Call(deadline) for _ in items]
+        self._calls = [Call(request.deadline, request.origin) for _ in items]
         self._results: list[dict[str, Any]] = [{} for _ in items]
 
     async def run(self) -> list[dict[str, Any]]:
@@ -61,9 +64,9 @@ class Batch:
             "calls": sum(call.calls for call in self._calls),
         }
 
-    def is_degraded(self) -> bool:
-        """Return whether any answer is worse than usual."""
-        return any("degraded" in result for result in self._results)
+    def degraded(self) -> list[str]:
+        """Return why answers are worse than usual."""
+        return [reason for result in self._results for reason in result.get("degraded", ())]
 
     async def _work(self, todo: Iterator[tuple[int, pydantic.BaseModel]]) -> None:
         for index, inputs in todo:
@@ -75,4 +78,4 @@ class Batch:
         except WorkerError as error:
             self._service.metrics.error(error.reason)
             return {"problem": problem.document(error)}
-        return {"id": found["id"], "prediction": found["prediction"], **degraded(call)}
+        return {name: found[name] for name in _TOLD if name in found}

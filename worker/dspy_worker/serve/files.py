@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from dspy_worker.contract import app, reader
 from dspy_worker.errors import LoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MAX_TERMINATION_BYTES = 4000
 REASON = "ProgramFailed"
@@ -46,6 +47,12 @@ def document(path: Path) -> app.AppDocument:
         return app.load(_parse(path, text))
     except app.DocumentError as error:
         raise LoadError(f"{path}: {error}") from error
+
+
+def data_dir(found: app.AppDocument, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where a worker outside of a cluster keeps what outlives it."""
+    state = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "dspy-worker" / f"{found.namespace}-{found.name}"
 
 
 def with_endpoints(found: app.AppDocument, overrides: Sequence[str]) -> app.AppDocument:

@@ -9,9 +9,10 @@ from dspy_worker.contract.state import Credential, WorkerState
 from dspy_worker.edge import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dspy_worker.contract.app import AppDocument
+    from dspy_worker.edge.companion import Companion
     from dspy_worker.edge.guard import Guard
     from dspy_worker.edge.keys import Key
     from dspy_worker.serve.admission import Admission
@@ -27,6 +28,7 @@ class Health:
         admission: Slots and queue.
         throttled: Tells whether the LM provider throttles this worker at present.
         guards: Circuits of the models that the program may ask, by the model's name.
+        companions: Other parts that may fail while the worker serves.
         draining: Whether the worker is stopping.
         requests: Requests accepted since the start.
         errors: Requests since the start that ended in a 5xx answer.
@@ -37,6 +39,7 @@ class Health:
     admission: Admission
     throttled: Callable[[], bool]
     guards: Mapping[str, Guard] = field(default_factory=dict)
+    companions: Sequence[Companion] = ()
     draining: bool = False
     requests: int = field(default=0)
     errors: int = field(default=0)
@@ -70,14 +73,16 @@ class Health:
 
     def components(self) -> dict[str, Any]:
         """Return what anybody may know of what this worker depends on."""
-        troubles = {name: self._trouble(name) for name in self.guards}
+        troubles = {f"lm/{name}": self._trouble(name) for name in self.guards}
+        for part in self.companions:
+            troubles[part.name] = troubles.get(part.name) or part.trouble()
         return {
             "status": "degraded" if any(troubles.values()) else "ok",
             "components": [
                 {
-                    "name": f"lm/{name}",
+                    "name": name,
                     "state": "failing" if trouble else "ok",
-                    "detail": trouble or "It gets calls.",
+                    "detail": trouble or "It works.",
                 }
                 for name, trouble in troubles.items()
             ],

@@ -97,6 +97,8 @@ async def serve(runtime: Runtime, listen: Listen) -> None:
     ops = _server(runtime.ops, _OPS_SECONDS)
     _spare_the_collector()
     runtime.metrics.connections.set_function(lambda: len(public.server_state.connections))
+    for companion in runtime.health.companions:
+        await companion.start()
     ops_task = asyncio.create_task(ops.serve([listen.ops]))
     public_task = asyncio.create_task(public.serve([listen.public]))
     log.info(
@@ -108,6 +110,8 @@ async def serve(runtime: Runtime, listen: Listen) -> None:
     )
     await stop.asked.wait()
     await _drain(runtime, public, public_task, _grace(stop, listen))
+    for companion in runtime.health.companions:
+        await companion.stop()
     ops.should_exit = True
     await ops_task
     log.info("stopped")

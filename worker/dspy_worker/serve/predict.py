@@ -3,34 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from dspy_worker.cache.shelf import NoShelf
 from dspy_worker.core import ids
+from dspy_worker.core.answer import Record
 from dspy_worker.edge import call as calls
 from dspy_worker.errors import LMAnswerUnusable, ProgramRaised, WorkerError
 from dspy_worker.serve import failures, schema
+from dspy_worker.store.notebook import NoNotebook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from dspy_worker.cache.shelf import Shelf
+    from dspy_worker.core.answer import Answer, Kept
     from dspy_worker.edge.call import Call
     from dspy_worker.edge.telemetry import Metrics
     from dspy_worker.serve.admission import Admission
     from dspy_worker.serve.program import Program
+    from dspy_worker.store.notebook import Notebook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What the predictions of a worker have in common.
+
+    Attributes:
+        app: NAMESPACE/NAME of the app.
+        variant: Which prompts answer.
+    """
+
+    app: str
+    variant: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What it takes to predict."""
+    """What it takes to predict.
+
+    Attributes:
+        program: What answers.
+        admission: Slots for it.
+        metrics: Where is counted.
+        label: What predictions are noted under.
+        shelf: Keeps answers.
+        notebook: Notes predictions.
+        name: Returns a new name for a prediction.
+    """
 
     program: Program
     admission: Admission
     metrics: Metrics
+    label: Label = field(default_factory=lambda: Label(app="", variant=""))
+    shelf: Shelf = field(default_factory=NoShelf)
+    notebook: Notebook = field(default_factory=NoNotebook)
+    name: Callable[[], str] = field(default_factory=lambda: new_id)
 
     async def predict(
         self,
@@ -40,7 +74,7 @@ class Service:
         patient: bool = False,
         started: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
-        """Answer one request, once there is a slot for it.
+        """Answer one request, from what is kept or once there is a slot for it.
 
         Args:
             inputs: The checked inputs.
@@ -52,16 +86,31 @@ class Service:
             WorkerError: There is no answer; the message is for the client.
         """
         began = time.monotonic()
-        async with self.admission.slot(patient=patient) as waited:
-            started()
-            prediction = await self._ask(schema.values(inputs), call)
+        values = schema.values(inputs)
+
+        async def ask() -> dict[str, Any]:
+            async with self.admission.slot(patient=patient) as waited:
+                call.waited += waited
+                started()
+                return await self._ask(values, call)
+
+        plain = functools.cache(lambda: inputs.model_dump(mode="json"))
+        try:
+            answer = await self.shelf.answer(plain, call, ask)
+        except WorkerError as error:
+            self._note(plain, None, call, began, error=error.reason)
+            raise
+        return self._told(answer, call, began, self._note(plain, answer, call, began))
+
+    def _told(self, answer: Answer, call: Call, began: float, name: str) -> dict[str, Any]:
+        """Count an answer and return it as clients get it."""
         seconds = time.monotonic() - began
-        self.metrics.overhead(max(0.0, seconds - waited - call.lm_seconds))
-        if call.degraded:
-            self.metrics.degraded(calls.FALLBACK)
+        self.metrics.overhead(max(0.0, seconds - call.waited - call.lm_seconds))
+        for kind in kinds(call.degraded):
+            self.metrics.degraded(kind)
         return {
-            "prediction": prediction,
-            "id": new_id(),
+            "prediction": answer.prediction,
+            "id": name,
             "usage": {
                 "inputTokens": call.input_tokens,
                 "outputTokens": call.output_tokens,
@@ -69,7 +118,42 @@ class Service:
             },
             "durationMs": round(seconds * 1000, 3),
             **degraded(call),
+            **_cached(answer.kept),
         }
+
+    def _note(
+        self,
+        inputs: Callable[[], Mapping[str, Any]],
+        answer: Answer | None,
+        call: Call,
+        began: float,
+        *,
+        error: str = "",
+    ) -> str:
+        """Note a prediction before anybody hears of it; return its name."""
+        name = self.name()
+        if self.notebook.takes:
+            record = Record(
+                id=name,
+                unix_ms=time.time_ns() // 1_000_000,
+                app=self.label.app,
+                variant=self.label.variant,
+                request_id=call.origin.request_id,
+                tenant=call.origin.tenant,
+                subject=call.origin.subject,
+                inputs=inputs(),
+                prediction=answer.prediction if answer else None,
+                error=error,
+                input_tokens=call.input_tokens,
+                output_tokens=call.output_tokens,
+                calls=call.calls,
+                cost_nanos=None,
+                duration_ms=round((time.monotonic() - began) * 1000, 3),
+                cached=answer.kept.level if answer and answer.kept else "",
+                degraded=call.degraded,
+            )
+            self.notebook.note(record)
+        return name
 
     async def _ask(self, values: Mapping[str, Any], call: Call) -> dict[str, Any]:
         token = calls.CURRENT.set(call)
@@ -104,6 +188,18 @@ class Service:
         if self.program.kind in {"Predict", "ChainOfThought", "ReAct"}:
             return LMAnswerUnusable(f"The language model's answer does not fit: {which}.")
         return ProgramRaised(f"The program's answer lacks or has a wrong value for: {which}.")
+
+
+def kinds(reasons: Iterable[str]) -> list[str]:
+    """Return each kind of reason once, such as "fallback" of "fallback:NAME"."""
+    return list(dict.fromkeys(reason.partition(":")[0] for reason in reasons))
+
+
+def _cached(kept: Kept | None) -> dict[str, Any]:
+    """Return what an answer says of not having been made for this request."""
+    if kept is None:
+        return {}
+    return {"cached": {"level": kept.level, "ageSeconds": round(kept.age_seconds, 3)}}
 
 
 def degraded(call: Call) -> dict[str, Any]:

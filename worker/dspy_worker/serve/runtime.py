@@ -14,10 +14,10 @@ from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.guard import Guard
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.errors import LoadError
-from dspy_worker.serve import app, ops, program
+from dspy_worker.serve import app, ops, program, usercode
 from dspy_worker.serve.admission import Admission
 from dspy_worker.serve.health import Health
-from dspy_worker.serve.predict import Service
+from dspy_worker.serve.predict import Label, Service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +36,15 @@ class Folders:
         source: The user's Python files.
         keys: The keys, one folder per model.
         ops_token: The file with the ops token.
+        connections: The URLs of Redis and PostgreSQL, one folder per connection.
+        data: Where the worker keeps what outlives it.
     """
 
     source: Path | None = None
     keys: Path | None = None
     ops_token: Path | None = None
+    connections: Path | None = None
+    data: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,15 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
         throttled=metrics.is_throttled,
         guards={link.model.name: link.guard for link in links},
     )
-    service = Service(program=loaded, admission=admission, metrics=metrics)
+    service = Service(
+        program=loaded,
+        admission=admission,
+        metrics=metrics,
+        label=Label(
+            app=f"{document.namespace}/{document.name}",
+            variant=usercode.variant(document.program_digest, _used_source(document, folders)),
+        ),
+    )
     public = app.Public(document=document, service=service, health=health, version=version())
     return Runtime(
         document=document,
@@ -109,6 +121,12 @@ def load(document: AppDocument, folders: Folders, lm: dspy.LM, metrics: Metrics)
 def version() -> str:
     """Return the version of the installed package."""
     return importlib.metadata.version("dspy-operator")
+
+
+def _used_source(document: AppDocument, folders: Folders) -> Path | None:
+    """Return where the Python files of the program are; None where it needs none."""
+    wants = document.program.entrypoint or document.program.module.tools
+    return folders.source if wants else None
 
 
 def _links(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> tuple[Link, ...]:

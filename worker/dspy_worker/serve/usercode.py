@@ -5,6 +5,7 @@ Whatever goes wrong becomes one sentence that names the file, the line and the u
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import sys
@@ -19,6 +20,7 @@ from dspy_worker.errors import LoadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+VARIANT_DIGITS = 12
 _MAX_TEXT = 600
 _USER_FAILURES = (Exception, SystemExit)
 """What users' code may raise while it is imported; SystemExit comes from forgotten scripts."""
@@ -76,6 +78,19 @@ def program(reference: str) -> dspy.Module:
         kind = f"the class {built.__name__}" if isinstance(built, type) else _a(built)
         raise LoadError(f"{field}: {reference}() must return a dspy.Module, but it returned {kind}")
     return built
+
+
+def variant(program_digest: str, source_dir: Path | None) -> str:
+    """Return the name of the prompts and the code that answer: 12 hex digits.
+
+    Args:
+        program_digest: SHA-256 (hex) of the program as the document declares it.
+        source_dir: The user's Python files that belong to it, if any do.
+    """
+    summed = hashlib.sha256(program_digest.encode())
+    for path in sorted(source_dir.glob("*.py")) if source_dir else ():
+        summed.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return summed.hexdigest()[:VARIANT_DIGITS]
 
 
 def location(error: BaseException) -> str:

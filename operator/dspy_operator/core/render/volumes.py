@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _MODE = 0o440
 """Readable for the pod's user by its fsGroup, and for nobody else."""
+_MEBIBYTE = 1 << 20
 _TMP_LIMIT = "256Mi"
 CACHE_DIR = "/var/cache/dspy-worker"
 """Where the cache volume is mounted; `XDG_CACHE_HOME` names it."""
@@ -53,6 +55,8 @@ def _mounts(app: App) -> list[_Mount]:
         *_cache(app),
         *_source(app),
         *_keys(app),
+        *_connections(app),
+        *_data(app),
     ]
 
 
@@ -74,22 +78,52 @@ def _source(app: App) -> list[_Mount]:
 
 
 def _keys(app: App) -> list[_Mount]:
-    """Mount each key as a file, optional: the worker waits for it and reports what it misses."""
     return [
-        _Mount(
-            name=f"key-{model.name}",
-            path=f"{contract.KEYS_DIR}/{model.name}",
-            volume={
-                "secret": {
-                    "secretName": model.key_secret,
-                    "optional": True,
-                    "defaultMode": _MODE,
-                    "items": [{"key": model.key_entry, "path": contract.KEY_FILE}],
-                }
-            },
+        _secret(
+            f"key-{model.name}",
+            f"{contract.KEYS_DIR}/{model.name}",
+            (model.key_secret or "", model.key_entry),
+            contract.KEY_FILE,
         )
         for model in app.keyed_models
     ]
+
+
+def _connections(app: App) -> list[_Mount]:
+    return [
+        _secret(
+            f"url-{connection.name}",
+            f"{contract.CONNECTIONS_DIR}/{connection.name}",
+            (connection.secret, connection.entry),
+            contract.URL_FILE,
+        )
+        for connection in app.program.connections()
+    ]
+
+
+def _data(app: App) -> list[_Mount]:
+    """Mount what outlives the worker's process, though not its pod."""
+    size = app.program.data_bytes()
+    if not size:
+        return []
+    volume = {"emptyDir": {"sizeLimit": f"{math.ceil(size / _MEBIBYTE)}Mi"}}
+    return [_Mount(name="data", path=contract.DATA_DIR, volume=volume, read_only=False)]
+
+
+def _secret(name: str, path: str, entry: tuple[str, str], file: str) -> _Mount:
+    """Mount one entry of a Secret as a file.
+
+    Optional: the worker waits for it and reports what it misses.
+    """
+    volume = {
+        "secret": {
+            "secretName": entry[0],
+            "optional": True,
+            "defaultMode": _MODE,
+            "items": [{"key": entry[1], "path": file}],
+        }
+    }
+    return _Mount(name=name, path=path, volume=volume)
 
 
 def _config_map(name: str, path: str, config_map: str) -> _Mount:

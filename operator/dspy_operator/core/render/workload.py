@@ -138,6 +138,10 @@ def _arguments(app: App) -> list[str]:
         arguments += ["--source-dir", contract.SOURCE_DIR]
     if app.keyed_models:
         arguments += ["--keys-dir", contract.KEYS_DIR]
+    if app.program.connections():
+        arguments += ["--connections-dir", contract.CONNECTIONS_DIR]
+    if app.program.data_bytes():
+        arguments += ["--data-dir", contract.DATA_DIR]
     token = f"{contract.OPS_TOKEN_DIR}/{contract.OPS_TOKEN_FILE}"
     return [*arguments, "--ops-token-file", token]
 

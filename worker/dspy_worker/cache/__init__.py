@@ -1,0 +1,1 @@
+"""Answers that are kept: in the pod's memory, in Redis and on disk."""

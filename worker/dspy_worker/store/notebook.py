@@ -1,0 +1,28 @@
+"""Where predictions are noted before their answers are sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dspy_worker.core.answer import Record
+
+
+class Notebook(Protocol):
+    """Notes predictions so that none is lost from then on."""
+
+    @property
+    def takes(self) -> bool:
+        """Whether it keeps anything; else nobody needs to write records."""
+
+    def note(self, record: Record) -> None:
+        """Note a prediction; returns quickly and never raises."""
+
+
+class NoNotebook:
+    """Notes nothing."""
+
+    takes = False
+
+    def note(self, record: Record) -> None:
+        """Forget it."""
