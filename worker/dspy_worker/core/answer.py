@@ -84,3 +84,36 @@ class Record:
     duration_ms: float
     cached: str
     degraded: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRecord:
+    """What somebody says about one prediction, as it is stored.
+
+    Attributes:
+        id: Name of the feedback; feedback of the same name replaces what was said before.
+        prediction_id: Name of the prediction.
+        unix_ms: When it was given, in milliseconds since 1970.
+        app: NAMESPACE/NAME of the app.
+        variant: Which prompts answered; empty where the giver did not know.
+        tenant: On whose account; may be empty.
+        subject: Whom it is about; may be empty.
+        score: How good the answer was; None where only words were given.
+        label: A word for it; None where there is none.
+        correction: What would have been right, JSON values by output field; may be partial.
+        comment: Words for people; None where there are none.
+        source: Who gave it, such as "user" or "judge"; may be empty.
+    """
+
+    id: str
+    prediction_id: str
+    unix_ms: int
+    app: str
+    variant: str
+    tenant: str
+    subject: str
+    score: float | None = None
+    label: str | None = None
+    correction: Mapping[str, Any] | None = None
+    comment: str | None = None
+    source: str = ""

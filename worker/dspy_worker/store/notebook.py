@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dspy_worker.core.answer import Record
+    from dspy_worker.core.answer import FeedbackRecord, Record
 
 
 class Notebook(Protocol):
@@ -18,6 +18,9 @@ class Notebook(Protocol):
     def note(self, record: Record) -> None:
         """Note a prediction; returns quickly and never raises."""
 
+    def note_feedback(self, record: FeedbackRecord) -> None:
+        """Note what is said about a prediction; returns quickly and never raises."""
+
 
 class NoNotebook:
     """Notes nothing."""
@@ -25,4 +28,7 @@ class NoNotebook:
     takes = False
 
     def note(self, record: Record) -> None:
+        """Forget it."""
+
+    def note_feedback(self, record: FeedbackRecord) -> None:
         """Forget it."""
