@@ -18,6 +18,8 @@ from dspy_worker.serve import app, ops, program, usercode
 from dspy_worker.serve.admission import Admission
 from dspy_worker.serve.health import Health
 from dspy_worker.serve.predict import Label, Service
+from dspy_worker.store import wiring
+from dspy_worker.store.notebook import NoNotebook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from dspy_worker.contract.app import AppDocument
+    from dspy_worker.edge.companion import Companion
     from dspy_worker.serve.program import Program
 
 
@@ -77,12 +80,14 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     asked = lm or _language_model(links)
     loaded = load(document, folders, asked, metrics)
     admission = _admission(document, metrics)
+    keeper = wiring.keeper(document, folders.connections, folders.data, metrics.registry)
     health = Health(
         document=document,
         keys=found,
         admission=admission,
         throttled=metrics.is_throttled,
         guards={link.model.name: link.guard for link in links},
+        companions=_companions(keeper),
     )
     service = Service(
         program=loaded,
@@ -92,6 +97,7 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
             app=f"{document.namespace}/{document.name}",
             variant=usercode.variant(document.program_digest, _used_source(document, folders)),
         ),
+        notebook=keeper or NoNotebook(),
     )
     public = app.Public(document=document, service=service, health=health, version=version())
     return Runtime(
@@ -127,6 +133,11 @@ def _used_source(document: AppDocument, folders: Folders) -> Path | None:
     """Return where the Python files of the program are; None where it needs none."""
     wants = document.program.entrypoint or document.program.module.tools
     return folders.source if wants else None
+
+
+def _companions(*parts: Companion | None) -> tuple[Companion, ...]:
+    """Return the parts that there are."""
+    return tuple(part for part in parts if part is not None)
 
 
 def _links(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> tuple[Link, ...]:
