@@ -89,14 +89,14 @@ def words(record: Record) -> str:
     while waiting and room > 0:
         value = waiting.pop()
         if isinstance(value, Mapping):
-            waiting.extend(reversed(value.values()))
+            waiting.extend(reversed(list(value.values())))
         elif isinstance(value, list | tuple):
             waiting.extend(reversed(value))
         elif value is not None:
             text = str(value)[:room]
             found.append(text)
             room -= len(text) + 1
-    return " ".join(found)
+    return str(_clean(" ".join(found)))
 
 
 def subject_sha256(subject: str) -> str:

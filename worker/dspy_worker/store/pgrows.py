@@ -100,8 +100,7 @@ def unix_ms(found: datetime) -> int:
 
 
 def _words(note: Record | FeedbackRecord) -> bytes:
-    text = notes.words(note) if isinstance(note, Record) else ""
-    return text.replace("\0", " ").encode("utf-8", "replace")
+    return notes.words(note).encode() if isinstance(note, Record) else b""
 
 
 def _escape(text: bytes) -> bytes:

@@ -57,7 +57,7 @@ def prediction(record: Record) -> dict[str, Any]:
     values = orjson.loads(notes.dump(record))
     for name in ("inputs", "prediction", "degraded"):
         values[name] = _text(values[name])
-    return {**_numbers(values), "words": notes.words(record).replace("\0", " "), **_subject(record)}
+    return {**_numbers(values), "words": notes.words(record), **_subject(record)}
 
 
 def feedback(record: FeedbackRecord) -> dict[str, Any]:

@@ -28,8 +28,9 @@ NOT EXISTS (
 """
 # Only names of this file and of `statements` go into the statements, never a value.
 PREDICTION = f"""
-INSERT OR IGNORE INTO predictions ({_COLUMNS}, words)
+INSERT INTO predictions ({_COLUMNS}, words)
 SELECT :{_VALUES}, :words WHERE {_NOT_ERASED}
+ON CONFLICT (id) DO NOTHING
 """
 FEEDBACK = f"""
 INSERT INTO feedback ({_FEEDBACK_COLUMNS})
