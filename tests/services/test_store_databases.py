@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from dspy_worker.core import notes, search
+from dspy_worker.core import notes
 from dspy_worker.core.notes import Erasure
 from dspy_worker.core.search import Query
 from dspy_worker.errors import BatchRefused, StoreError

@@ -22,7 +22,8 @@ from dspy_worker.edge import logs
 from dspy_worker.errors import BatchRefused, StoreError
 from dspy_worker.store import database as databases
 from dspy_worker.store import journal as journals
-from dspy_worker.store import telemetry
+from dspy_worker.store import report, telemetry
+from dspy_worker.store.reads import KeptLibrary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,11 @@ class Retention:
 
 
 class Keeper:
-    """A `Notebook` and the `Companion` that empties it into a database."""
+    """A `Notebook` and the `Companion` that empties it into a database.
+
+    Attributes:
+        library: Reads what is stored; answers are kept for some seconds.
+    """
 
     name = "store"
     takes = True
@@ -80,6 +85,7 @@ class Keeper:
         """Touch neither disk nor network yet."""
         self._journal, self._backlog, self._source = journal, backlog, source
         self._metrics, self._retention = metrics, retention
+        self.library = KeptLibrary(source.opened, metrics)
         self._task: asyncio.Task[None] | None = None
         self._trouble = "It has not been reached yet."
         self._lost_at = float("-inf")
@@ -122,6 +128,14 @@ class Keeper:
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._source.close()
+
+    async def report(self) -> report.Report:
+        """Return the numbers of the store and of this worker's reads.
+
+        Raises:
+            StoreError: The database cannot be asked.
+        """
+        return await report.make(await self._source.opened(), self.library, self._retention.app)
 
     def _note(self, note: Note) -> None:
         try:
