@@ -166,6 +166,7 @@ def migrate(connection: sqlite3.Connection, last: int | None = None) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # SQLite's own files beside it take over its mode
     connection = _connect(path)
     try:
         migrate(connection)
