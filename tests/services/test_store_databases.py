@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from dspy_worker.store import migrations, pgrows, postgres, sqlite, statements
 from dspy_worker.store.database import Batch, Counts
 from dspy_worker.store.postgres import Postgres as PostgresDatabase
 from dspy_worker.store.sqlite import SQLite
+from tests import worker_process
 from tests.store_records import FEEDBACK, NOON_MS, RECORD, feedback, record
 
 if TYPE_CHECKING:
@@ -254,8 +256,8 @@ MANY = """
 INSERT INTO predictions
 SELECT 'g-' || n, timestamptz '2025-01-01' + n * interval '1 minute', 'default/app-' || n % 400,
     md5((n % 500)::text), '', 'tenant-' || n % 500, 'subject-' || n % 5000,
-    jsonb_build_object('text', 'word' || n % 900, 'number', n % 700),
-    jsonb_build_object('label', 'label-' || n % 800), '', 1, 1, 1, n * 1000, 1.0, '', '{}',
+    jsonb_build_object('text', 'word' || n % 900, 'number', n % 5000),
+    jsonb_build_object('label', 'label-' || n % 5000), '', 1, 1, 1, n * 1000, 1.0, '', '{}',
     to_tsvector('simple', 'common word' || n % 900 || ' rare' || n),
     CASE WHEN n % 10 = 0 THEN n / 50000.0 END
 FROM generate_series(1, 50000) AS n
@@ -358,12 +360,15 @@ async def test_sqlite_is_migrated_from_every_version_and_keeps_its_rows(
     await database.close()
 
 
-async def test_two_migrate_at_once_and_each_step_is_done_once(postgres_server: Postgres) -> None:
-    url = postgres_server.new_database()
+def test_processes_that_migrate_at_once_do_each_step_once(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    command = [*worker_process.COMMAND, "store", "migrate", "--url", url]
 
-    await asyncio.gather(*(migrated(url, None) for _ in range(4)))
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [process.communicate(timeout=60)[0] for process in processes]
 
-    applied = postgres_server.ask("SELECT number FROM store_migrations ORDER BY 1", url)
+    assert told == ["The tables have version 2.\n"] * 3
+    applied = postgres.ask("SELECT number FROM store_migrations ORDER BY 1", url)
     assert applied == [(1,), (2,)]
 
 

@@ -185,6 +185,20 @@ async def test_a_damaged_segment_costs_only_its_damaged_lines(tmp_path: Path) ->
     assert await store.stored() == ["p-0"]
 
 
+async def test_a_segment_that_somebody_deletes_holds_nothing_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.journal.open()
+    store.keeper.note(now(1))
+    store.journal.seal()
+    store.journal.closed()[0].unlink()
+    store.keeper.note(now(2))
+    await store.keeper.start()
+    await store.until(lambda: store.count("dspy_store_spool_bytes") == 0)
+    await store.keeper.stop()
+
+    assert await store.stored() == ["p-2"]
+
+
 async def test_what_is_old_is_swept_again_and_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     old = time.time_ns() // 1_000_000 - 2 * DAY_MS

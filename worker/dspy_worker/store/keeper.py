@@ -124,6 +124,8 @@ class Keeper:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._write_all(await self._source.opened())
         self._save_backlog()
+        if self._journal.size:
+            log.error("predictions left in the journal", bytes=self._journal.size)
         self._journal.close()
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -176,7 +178,8 @@ class Keeper:
 
     async def _round(self) -> None:
         database = await self._source.opened()
-        if not await self._write_all(database) and self._is_due(CHECK_SECONDS, self._checked_at):
+        await self._write_all(database)
+        if self._is_due(CHECK_SECONDS, self._checked_at):
             await database.check()
             self._journal.adopt()
             self._checked_at = time.monotonic()
@@ -188,23 +191,18 @@ class Keeper:
     def _is_due(self, seconds: float, since: float) -> bool:
         return time.monotonic() - since >= seconds
 
-    async def _write_all(self, database: Database) -> bool:
-        """Write what waits; return whether there was anything."""
-        worked = await self._write_backlog(database)
+    async def _write_all(self, database: Database) -> None:
+        """Write what waits by now."""
+        await self._write_backlog(database)
         self._journal.seal()
         for segment in self._journal.closed():
             await self._write_segment(database, segment)
-            worked = True
-        return worked
 
-    async def _write_backlog(self, database: Database) -> bool:
-        worked = False
+    async def _write_backlog(self, database: Database) -> None:
         while lines := self._backlog.first(BATCH_LINES):
             found = [note for line in lines if (note := notes.read(line)) is not None]
             await self._write(database, databases.batch(found))
             self._backlog.drop(len(lines))
-            worked = True
-        return worked
 
     async def _write_segment(self, database: Database, segment: Path) -> None:
         most = (BATCH_LINES, BATCH_BYTES)
@@ -263,5 +261,7 @@ async def sweep(database: Database, retention: Retention, now_ms: int) -> int:
 async def _chunk(segment: Path, begin: int, most: tuple[int, int]) -> journals.Chunk:
     try:
         return await asyncio.to_thread(journals.read, segment, begin, most)
+    except FileNotFoundError:  # somebody has deleted it: waiting would not bring it back
+        return journals.Chunk(found=(), broken=0, end=begin, last=True)
     except OSError as error:
         raise StoreError("The journal cannot be read.") from error

@@ -43,7 +43,12 @@ _READ: dict[str, Callable[[Mapping[str, Any]], Note]] = {
     "feedback": pgrows.feedback,
     "erasures": pgrows.erasure,
 }
-_NEVER = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+_NEVER = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+)
 """Errors that the same rows will cause again."""
 
 
