@@ -191,6 +191,25 @@ def test_a_worker_is_killed_under_load_and_what_clients_have_is_stored(world: Wo
     assert len(load.answered) >= 100
 
 
+def test_postgres_dies_and_then_the_worker_and_both_come_back(world: World) -> None:
+    worker, load = world.start(), Load()
+    with load.on(worker):
+        load.wait_for(50)
+        world.postgres.kill()
+        load.wait_for(len(load.answered) + 100)
+        worker.process.kill()
+    again, more = world.start(), Load()
+    with more.on(again):
+        more.wait_for(50)
+        world.postgres.start()
+        more.wait_for(len(more.answered) + 50)
+    wait(lambda: is_written(again), "the journal is not emptied")
+
+    stored = world.stored()
+    assert set(load.answered) | set(more.answered) <= set(stored)
+    assert len(set(stored)) == len(stored)
+
+
 def test_a_worker_that_stops_leaves_nothing_behind(world: World) -> None:
     worker = world.start()
     answered = [worker.predict(text="A zebra.").json()["id"] for _ in range(5)]

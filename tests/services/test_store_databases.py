@@ -15,7 +15,7 @@ from dspy_worker.core import notes
 from dspy_worker.core.notes import Erasure
 from dspy_worker.core.search import Query
 from dspy_worker.errors import BatchRefused, StoreError
-from dspy_worker.store import migrations, pgrows, postgres, sqlite, statements
+from dspy_worker.store import migrations, pgrows, pgsql, postgres, sqlite, statements
 from dspy_worker.store.database import Batch, Counts
 from dspy_worker.store.postgres import Postgres as PostgresDatabase
 from dspy_worker.store.sqlite import SQLite
@@ -427,6 +427,38 @@ async def test_what_is_wrong_with_a_url_is_told_without_it(
     told = str(caught.value)
     assert says in told
     assert not any(part in told for part in ("127.0.0.1", "s3cret", "nowhere", str(postgres.port)))
+
+
+async def test_one_pod_at_a_time_sweeps(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    database = PostgresDatabase(url)
+    await database.open()
+    await database.write(Batch(predictions=(RECORD,)))
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [pgsql.SWEEP_LOCK])
+        assert await database.sweep(APP, NOON_MS + 1, 10) is None
+
+    assert await database.sweep(APP, NOON_MS + 1, 10) == 1
+    await database.close()
+
+
+async def test_a_server_that_goes_away_and_comes_back_is_used_again(postgres: Postgres) -> None:
+    database = PostgresDatabase(postgres.new_database())
+    await database.open()
+    await database.write(Batch(predictions=(RECORD,)))
+    postgres.kill()
+    with pytest.raises(StoreError):
+        await database.write(Batch(predictions=(record(1),)))
+    with pytest.raises(StoreError, match="Nothing listens where PostgreSQL should"):
+        await database.open()
+
+    postgres.start()
+    await database.open()
+
+    assert await database.write(Batch(predictions=(RECORD, record(1)))) == Counts(
+        predictions=1, feedback=0
+    )
+    await database.close()
 
 
 async def test_a_subject_is_erased_while_others_write(postgres_server: Postgres) -> None:

@@ -100,6 +100,7 @@ async def test_while_the_database_is_away_the_journal_grows_and_memory_does_not(
     for number in range(30):
         store.keeper.note(now(number))
     await store.until(lambda: "cannot be used" in store.keeper.trouble())
+    assert str(tmp_path) not in store.keeper.trouble()
 
     assert len(store.keeper._backlog) == 0
     assert store.count("dspy_store_up") == 0

@@ -36,6 +36,7 @@ _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5.0
 _STATEMENT_SECONDS = 30
 _LONG_SECONDS = 600
+_DUMP_SECONDS = 86_400
 _DUMP_ROWS = 500
 _DIALECT = pgrows.Dialect()
 _READ: dict[str, Callable[[Mapping[str, Any]], Note]] = {
@@ -152,7 +153,7 @@ class Postgres:
 
     async def dump(self) -> AsyncIterator[Note]:
         """Yield all that is stored, as it is at one moment."""
-        async with self._transaction(_LONG_SECONDS) as connection:
+        async with self._transaction(_DUMP_SECONDS) as connection:
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             for table, statement in pgsql.DUMPS:
                 async with connection.cursor(name=f"dump_{table}") as cursor:

@@ -238,4 +238,5 @@ def _erase(connection: sqlite3.Connection, erasure: Erasure, subject: str) -> Co
 
 
 def _sentence(error: Exception) -> str:
-    return f"The file of predictions cannot be used: {str(error).lower()}."
+    why = getattr(error, "strerror", None) or str(error)  # an OSError's text has the path in it
+    return f"The file of predictions cannot be used: {why.lower()}."
