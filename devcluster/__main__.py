@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from devcluster import argocd, binaries, promtool, redis_server, up
+from devcluster import argocd, binaries, postgres_server, promtool, redis_server, up
 from devcluster.embedded import EmbeddedCluster
 from devcluster.errors import DevclusterError
 from devcluster.layout import Layout
@@ -56,6 +56,7 @@ def _binaries(_: argparse.Namespace, progress: Progress) -> int:
     print(promtool.ensure(progress, layout.cache))
     print(argocd.program(progress, layout))
     print(redis_server.ensure(progress, layout.cache).program)
+    print(postgres_server.ensure(progress, layout.cache).programs)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -58,7 +59,27 @@ class Worker:
 
     def set_key(self, key: str, model: str = "main") -> None:
         """Replace the key's file as the kubelet does: by renaming."""
-        path = self.folder / "keys" / model / contract.KEY_FILE
+        self._replace(self.folder / "keys" / model / contract.KEY_FILE, key)
+
+    def set_url(self, url: str, connection: str) -> None:
+        """Replace the file with the URL of a connection."""
+        self._replace(self.folder / "connections" / connection / contract.URL_FILE, url)
+
+    def health(self) -> dict[str, tuple[str, str]]:
+        """Return state and detail of each component."""
+        found = httpx.get(f"{self.url}/v1/health").json()["components"]
+        return {part["name"]: (part["state"], part["detail"]) for part in found}
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the value of a series; 0 where there is none."""
+        for line in httpx.get(self.ops + contract.METRICS_PATH).text.splitlines():
+            found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+            if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
+                return float(found[2])
+        return 0.0
+
+    @staticmethod
+    def _replace(path: Path, key: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".new").write_text(key)
         path.with_suffix(".new").rename(path)
@@ -83,6 +104,9 @@ def command(folder: Path, described: dict[str, Any], token: str = TOKEN) -> list
     (folder / "token").write_text(token)
     options = ["--host", "127.0.0.1", "--port", "0", "--ops-port", "0"]
     files = ["--keys-dir", f"{folder}/keys", "--ops-token-file", f"{folder}/token"]
+    files += ["--data-dir", f"{folder}/data"]
+    if (folder / "connections").is_dir():
+        files += ["--connections-dir", f"{folder}/connections"]
     return [*COMMAND, "serve", f"{folder}/app.json", *options, *files]
 
 

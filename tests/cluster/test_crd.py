@@ -80,6 +80,10 @@ def volume(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
     return serving(cacheVolume={"size": "1Gi", **changes})
 
 
+def store(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return {"store": {"postgres": {"urlSecretRef": {"name": "db"}}, **changes}}
+
+
 def egress(**entry: Any) -> Changes:  # noqa: ANN401 - JSON
     return {"network": {"policy": {"egress": [entry]}}}
 
@@ -243,6 +247,12 @@ SHAPES = [
     pytest.param({"monitoring": {"rules": {"labels": {"release": "prom"}}}},
                  {"monitoring": {"rules": {"labels": {"release": "a b"}}}},
                  "rules.labels", id="label"),
+    pytest.param(store(), {"store": {}}, "store.postgres", id="a store without a database"),
+    pytest.param(store(), store(postgres={}), "postgres.urlSecretRef", id="a store without a URL"),
+    pytest.param(store(), store(postgres={"urlSecretRef": {"name": "My DB"}}),
+                 "urlSecretRef.name", id="Secret of a store"),
+    pytest.param(store(retentionDays=0), store(retentionDays=-1), "retentionDays", id="days"),
+    pytest.param(store(spoolBytes=1 << 40), store(spoolBytes=1000), "spoolBytes", id="spool"),
     pytest.param({"imagePullPolicy": "Always"}, {"imagePullPolicy": "Sometimes"},
                  "imagePullPolicy", id="pull policy"),
     pytest.param(serving(), {"typo": 1}, 'unknown field "spec.typo"', id="unknown field"),
@@ -301,13 +311,18 @@ def test_a_volume_may_grow_and_not_change(
 
 
 def test_defaults_are_filled_in(light_cluster: LightCluster, namespace: str) -> None:
-    made = json.loads(try_out(light_cluster, namespace, app(model(breaker={}))))
+    made = json.loads(try_out(light_cluster, namespace, app(model(breaker={}) | store())))
 
     assert made["spec"]["serving"]["replicas"] == 1
     assert made["spec"]["models"][0]["breaker"] == {
         "failurePercent": 50,
         "minimumCalls": 10,
         "openSeconds": 5,
+    }
+    assert made["spec"]["store"] == {
+        "postgres": {"urlSecretRef": {"name": "db", "key": "url"}},
+        "retentionDays": 30,
+        "spoolBytes": 268435456,
     }
     assert made["spec"]["network"]["service"] == {"type": "ClusterIP", "port": 80}
     assert made["status"] == {"observedGeneration": -1}

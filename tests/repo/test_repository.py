@@ -13,6 +13,7 @@ import yaml
 import dspy_operator.edge.telemetry
 import dspy_worker.edge.telemetry
 import dspy_worker.serve.feedback
+import dspy_worker.store.telemetry
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = [
@@ -159,6 +160,7 @@ def test_every_metric_stands_in_the_reference() -> None:
     reference = (ROOT / "docs/reference/metrics.md").read_text()
     worker = dspy_worker.edge.telemetry.Metrics("app").registry
     dspy_worker.serve.feedback.Tally("app", worker)
+    dspy_worker.store.telemetry.StoreMetrics(worker)
     operator = dspy_operator.edge.telemetry.Telemetry().registry
     names = {
         f"{family.name}_total" if family.type == "counter" else family.name

@@ -23,6 +23,8 @@
     + LMCredentialsMissing   503
     + LMCircuitOpen          503  the language model failed too often to be asked now
   x DeadlineExceeded         504
+* StoreError                 the prediction store cannot be used now; no request fails for it
+  + BatchRefused             the database takes these rows never
 * LoadError                  the document or the program cannot be served at all; ends the process
 
 `serve/` turns a WorkerError into `application/problem+json`; nothing else does.
@@ -275,6 +277,14 @@ class DeadlineExceeded(WorkerError):  # noqa: N818 - reads better in a problem
     slug = "deadline-exceeded"
     title = "The answer took too long"
     reason = "DeadlineExceeded"
+
+
+class StoreError(Exception):
+    """The prediction store cannot be used now; the message is one sentence without an address."""
+
+
+class BatchRefused(StoreError):  # noqa: N818 - reads better where it is caught
+    """The database is well and refuses these rows, now and always."""
 
 
 class LoadError(Exception):

@@ -1,4 +1,4 @@
-"""The command line: `dspy-worker serve | check | lm-stub`."""
+"""The command line: `dspy-worker serve | check | lm-stub | store`."""
 
 from __future__ import annotations
 
@@ -124,6 +124,21 @@ def check(app: _App, source_dir: _Source = None) -> None:
     except LoadError as error:
         _fail(str(error))
     typer.echo("\n".join(lines))
+
+
+@cli.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def store(context: typer.Context) -> None:
+    """Search, export, erase, back up and restore predictions that are kept."""
+    _prepare()
+    from dspy_worker.commands import store as group
+
+    group.cli(context.args, prog_name="dspy-worker store")
 
 
 def _prepare() -> None:

@@ -3,13 +3,15 @@
 import contextlib
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspy_worker.contract import app
+from dspy_worker.contract import app, store
 from dspy_worker.contract.typeexpr import Choice, ListOf, Named
 
 TICKETS: dict[str, Any] = {
@@ -32,6 +34,7 @@ TICKETS: dict[str, Any] = {
         "models": [{"name": "main", "model": "m", "endpoint": "http://lm.example/v1/"}],
     },
 }
+STORE: dict[str, Any] = {"postgres": {"urlSecretRef": {"name": "db"}}}
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -88,6 +91,10 @@ def test_a_document_becomes_frozen_values() -> None:
         ("spec.models.0.breaker", {"failurePercent": 101}, "failurePercent: expected at most 100"),
         ("spec.models.0.breaker", {"openSeconds": 0}, "breaker.openSeconds: expected an integer"),
         ("spec.models.0.breaker", [], "spec.models[0].breaker: expected an object"),
+        ("spec.store", {}, "spec.store.postgres: is missing"),
+        ("spec.store", {"postgres": {}}, "spec.store.postgres.urlSecretRef: is missing"),
+        ("spec.store", STORE | {"retentionDays": -1}, "retentionDays: expected an integer of at"),
+        ("spec.store", STORE | {"spoolBytes": 7}, "spec.store.spoolBytes: expected an integer"),
         ("spec.serving.concurrency", "64", "spec.serving.concurrency: expected an integer"),
         ("spec.serving.concurrency", 0, "concurrency: expected an integer of at least 1, got 0"),
         ("spec.serving.threads", 0, "spec.serving.threads: expected an integer of at least 1"),
@@ -194,6 +201,34 @@ def test_the_breaker_is_read_and_has_defaults() -> None:
     )
 
 
+def test_the_store_is_read_and_has_the_defaults_of_the_crd() -> None:
+    loaded = app.load(changed("spec.store", STORE))
+
+    postgres = app.Connection(name="postgres", secret="db", entry="url")
+    assert loaded.store == app.StorePolicy(
+        postgres=postgres, retention_days=30, spool_bytes=268_435_456
+    )
+    assert loaded.connections() == (postgres,)
+    assert loaded.data_bytes() > 268_435_456
+    assert app.load(TICKETS).store is None
+    assert app.load(TICKETS).data_bytes() == 0
+    assert loaded.digest != app.load(TICKETS).digest
+
+
+def test_defaults_of_the_reader_are_those_of_the_crd() -> None:
+    text = (Path(__file__).parents[3] / "crds/dspyapps.yaml").read_text()
+    schema = yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    fields = schema["properties"]["spec"]["properties"]["store"]["properties"]
+    loaded = app.load(changed("spec.store", STORE)).store
+
+    assert loaded is not None
+    assert fields["retentionDays"]["default"] == loaded.retention_days
+    assert fields["spoolBytes"]["default"] == loaded.spool_bytes
+    assert fields["spoolBytes"]["minimum"] == store.LEAST_SPOOL_BYTES
+    reference = fields["postgres"]["properties"]["urlSecretRef"]["properties"]
+    assert reference["key"]["default"] == loaded.postgres.entry
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
@@ -201,7 +236,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(["program", "models", "serving"]), json_values)
+@given(st.sampled_from(["program", "models", "serving", "store"]), json_values)
 def test_any_spec_is_values_or_a_document_error(part: str, value: object) -> None:
     document = copy.deepcopy(TICKETS)
     document["spec"][part] = value

@@ -13,6 +13,7 @@ from dspy_operator.core import names, render
 from dspy_operator.core.manifest import Manifest, Ref, ref_of
 from dspy_operator.core.render import OPTIONAL_KINDS, Installation, scaling
 from dspy_worker.edge import telemetry
+from dspy_worker.store.telemetry import StoreMetrics
 from tests.unit.operator import fakes
 
 Spec = dict[str, Any]
@@ -375,6 +376,7 @@ def exported() -> set[str]:
     text.lm_tokens("main", 1, 1)
     text.lm_circuit("main", lambda: False)
     text.degraded("fallback")
+    StoreMetrics(text.registry)
     lines = text.render().decode().splitlines()
     return {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
 

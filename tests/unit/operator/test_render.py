@@ -123,6 +123,29 @@ def test_a_key_is_an_optional_file_and_never_an_environment_variable() -> None:
     assert [e["name"] for e in container()["env"]] == ["HOME"]
 
 
+def test_a_store_brings_its_url_a_disk_for_its_journal_and_the_options_for_both() -> None:
+    spool = 256 << 20
+    store = {"postgres": {"urlSecretRef": {"name": "db", "key": "u"}}, "spoolBytes": spool}
+
+    volumes = {v["name"]: v for v in pod(store=store)["volumes"]}
+    made = container(store=store)
+
+    assert volumes["url-postgres"]["secret"] == {
+        "secretName": "db",
+        "optional": True,
+        "defaultMode": 0o440,
+        "items": [{"key": "u", "path": "url"}],
+    }
+    limit = volumes["data"]["emptyDir"]["sizeLimit"]
+    assert int(limit.removesuffix("Mi")) << 20 > spool, "a full journal must not evict the pod"
+    mounts = {m["name"]: m for m in made["volumeMounts"]}
+    assert mounts["url-postgres"]["mountPath"] == "/etc/dspy/connections/postgres"
+    assert mounts["data"] == {"name": "data", "mountPath": "/var/lib/dspy-worker"}
+    arguments = " ".join(made["args"])
+    assert "--connections-dir /etc/dspy/connections --data-dir /var/lib/dspy-worker" in arguments
+    assert "--data-dir" not in " ".join(container()["args"])
+
+
 def test_every_volume_is_mounted_and_only_tmp_can_be_written() -> None:
     spec = pod(program=SOURCE)
     mounts = spec["containers"][0]["volumeMounts"]

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from dspy_worker.contract import connections, models, reader, typeexpr
+from dspy_worker.contract import store as stores
 from dspy_worker.contract.connections import Connection
 from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.reader import DocumentError
+from dspy_worker.contract.store import StorePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +37,7 @@ SERVING_FIELDS = (
     "includeReasoning",
 )
 """The part of `spec.serving` that the worker reads; the rest concerns only the pods."""
-RUNTIME_PARTS = ("redis",)
+RUNTIME_PARTS = ("redis", "store")
 """Optional parts of the spec that the worker reads as they are."""
 
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
@@ -58,6 +60,7 @@ __all__ = [
     "Connection",
     "DocumentError",
     "Model",
+    "StorePolicy",
     "load",
     "worker_document",
 ]
@@ -150,6 +153,7 @@ class AppDocument:
         digest: SHA-256 (hex) of the canonical JSON of `worker_document`.
         program_digest: SHA-256 (hex) of the canonical JSON of `spec.program` alone.
         redis: Where answers and budgets are shared between pods; None for every pod by itself.
+        store: Where predictions and feedback are kept; None keeps none.
     """
 
     name: str
@@ -160,14 +164,16 @@ class AppDocument:
     digest: str
     program_digest: str
     redis: Connection | None = None
+    store: StorePolicy | None = None
 
     def connections(self) -> tuple[Connection, ...]:
         """Return the servers that the worker uses beside the models."""
-        return tuple(c for c in (self.redis,) if c is not None)
+        postgres = self.store.postgres if self.store else None
+        return tuple(c for c in (self.redis, postgres) if c is not None)
 
     def data_bytes(self) -> int:
         """Return how much the worker may keep on disk; 0 where it keeps nothing."""
-        return 0
+        return self.store.data_bytes() if self.store else 0
 
     def chain(self) -> tuple[Model, ...]:
         """Return the first model and its fallbacks, in the order in which they are asked."""
@@ -186,7 +192,7 @@ def load(document: object) -> AppDocument:
     top = reader.Node(document, "")
     _check_kind(top)
     metadata, spec = top.node("metadata"), top.node("spec")
-    redis = spec.optional("redis")
+    redis, store = spec.optional("redis"), spec.optional("store")
     return AppDocument(
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
@@ -196,6 +202,7 @@ def load(document: object) -> AppDocument:
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
         program_digest=digest(spec.node("program").mapping()),
         redis=connections.read(redis, connections.REDIS) if redis else None,
+        store=stores.read(store) if store else None,
     )
 
 

@@ -15,6 +15,7 @@ QUIET = {
     "uvicorn": logging.ERROR,
     "httpx": logging.ERROR,
     "asyncio": logging.ERROR,
+    "psycopg": logging.CRITICAL,  # the addresses of servers
 }
 """Loggers of libraries, and from where on they are heard: below, they quote prompts or answers."""
 

@@ -18,6 +18,8 @@ from dspy_worker.serve import app, feedback, ops, program, seal, usercode
 from dspy_worker.serve.admission import Admission
 from dspy_worker.serve.health import Health
 from dspy_worker.serve.predict import Label, Service
+from dspy_worker.store import wiring
+from dspy_worker.store.notebook import NoNotebook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from dspy_worker.contract.app import AppDocument
+    from dspy_worker.edge.companion import Companion
     from dspy_worker.serve.program import Program
 
 
@@ -75,31 +78,25 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     metrics.describe(version(), document.digest)
     found = {model.name: keys.find(model, folders.keys) for model in document.models}
     links = _links(document, found, metrics)
-    asked = lm or _language_model(links)
-    loaded = load(document, folders, asked, metrics)
-    admission = _admission(document, metrics)
+    loaded = load(document, folders, lm or _language_model(links), metrics)
+    keeper = wiring.keeper(document, folders.connections, folders.data, metrics.registry)
     health = Health(
         document=document,
         keys=found,
-        admission=admission,
+        admission=_admission(document, metrics),
         throttled=metrics.is_throttled,
         guards={link.model.name: link.guard for link in links},
+        companions=_companions(keeper),
     )
-    label = Label(
-        app=f"{document.namespace}/{document.name}",
-        variant=usercode.variant(document.program_digest, _used_source(document, folders)),
-    )
+    label = _label(document, folders)
     sealed = seal.Seal(label, keys.find_token(folders.ops_token), folders.data)
     service = Service(
-        program=loaded, admission=admission, metrics=metrics, label=label, name=sealed.name
-    )
-    tally = feedback.Tally(document.name, metrics.registry)
-    public = app.Public(
-        document=document,
-        service=service,
-        desk=feedback.Desk(service=service, seal=sealed, tally=tally),
-        health=health,
-        version=version(),
+        program=loaded,
+        admission=health.admission,
+        metrics=metrics,
+        label=label,
+        notebook=keeper or NoNotebook(),
+        name=sealed.name,
     )
     return Runtime(
         document=document,
@@ -107,8 +104,30 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
         health=health,
         metrics=metrics,
         label=label,
-        public=app.build(public),
+        public=_public(service, sealed, health),
         ops=ops.build(ops.Ops(health=health, metrics=metrics, token_file=folders.ops_token)),
+    )
+
+
+def _public(service: Service, sealed: seal.Seal, health: Health) -> ASGIApp:
+    tally = feedback.Tally(health.document.name, service.metrics.registry)
+    public = app.Public(
+        document=health.document,
+        service=service,
+        desk=feedback.Desk(service=service, seal=sealed, tally=tally),
+        health=health,
+        version=version(),
+    )
+    return app.build(public)
+
+
+def _label(document: AppDocument, folders: Folders) -> Label:
+    """Return what the predictions of this worker are noted under."""
+    wants = document.program.entrypoint or document.program.module.tools
+    source = folders.source if wants else None
+    return Label(
+        app=f"{document.namespace}/{document.name}",
+        variant=usercode.variant(document.program_digest, source),
     )
 
 
@@ -131,10 +150,9 @@ def version() -> str:
     return importlib.metadata.version("dspy-operator")
 
 
-def _used_source(document: AppDocument, folders: Folders) -> Path | None:
-    """Return where the Python files of the program are; None where it needs none."""
-    wants = document.program.entrypoint or document.program.module.tools
-    return folders.source if wants else None
+def _companions(*parts: Companion | None) -> tuple[Companion, ...]:
+    """Return the parts that there are."""
+    return tuple(part for part in parts if part is not None)
 
 
 def _links(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> tuple[Link, ...]:

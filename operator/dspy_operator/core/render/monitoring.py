@@ -48,6 +48,8 @@ def prometheus_rule(app: App, wanted: Rules, setting: Setting) -> Manifest:
         _overloaded(app),
         _throttled(app),
         _circuit_open(app),
+        _store_down(app),
+        _predictions_lost(app),
     ]
     group = {
         "name": f"dspyapp/{app.namespace}/{app.name}",
@@ -175,4 +177,28 @@ def _circuit_open(app: App) -> dict[str, Any]:
         summary=f"The LM {{{{ $labels.model }}}} of {app.namespace}/{app.name} fails",
         description="For ten minutes its circuit has opened again and again: a fallback answers in "
         "its place, or requests end in a 503.",
+    )
+
+
+def _store_down(app: App) -> dict[str, Any]:
+    return _alert(
+        "DSPyAppStoreDown",
+        f"min(dspy_store_up{{{pods_of(app)}}}) == 0",
+        minutes=10,
+        severity="warning",
+        summary=f"Predictions of {app.namespace}/{app.name} do not reach their database",
+        description="For ten minutes a pod at least could not use it. Predictions wait on the "
+        "disks of the pods, and are lost with a pod that is deleted.",
+    )
+
+
+def _predictions_lost(app: App) -> dict[str, Any]:
+    return _alert(
+        "DSPyAppPredictionsLost",
+        f"sum by (reason) (increase(dspy_store_lost_total{{{pods_of(app)}}}[10m])) > 0",
+        minutes=1,
+        severity="critical",
+        summary=f"Predictions of {app.namespace}/{app.name} were answered and not kept",
+        description="Reason {{ $labels.reason }}; full: PostgreSQL was away for longer than "
+        "spec.store.spoolBytes lasts.",
     )
