@@ -346,3 +346,25 @@ def test_a_killed_worker_of_local_mode_has_lost_nothing(world: World) -> None:
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert {row["metadata"]["id"] for row in rows} >= set(load.answered)
     assert rows[0]["outputs"] == {"label": "animal"}
+
+
+def test_what_nobody_waited_for_is_stored_with_the_reason(world: World) -> None:
+    worker = world.start()
+    wait(lambda: is_up(worker), "PostgreSQL to be used")
+    world.lm.faults(kind="latency", ms=3000)
+
+    late = worker.predict(headers={"X-Request-Timeout-Seconds": "0.3"}, text="A late zebra.")
+    body = {"inputs": {"text": "A zebra that nobody waits for."}}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{worker.url}/v1/predict", json=body, timeout=0.3)
+
+    def stored() -> dict[str, str]:
+        rows = world.postgres.ask("SELECT inputs->>'text', error FROM predictions", world.url)
+        return {row[0]: row[1] for row in rows}
+
+    wait(lambda: len(stored()) == 2, "both predictions to be stored")
+    assert late.status_code == 504
+    assert stored() == {
+        "A late zebra.": "DeadlineExceeded",
+        "A zebra that nobody waits for.": "ClientGone",
+    }

@@ -12,7 +12,7 @@ from dspy_worker.core import ids, problem
 from dspy_worker.edge import logs
 from dspy_worker.errors import Draining, MethodNotAllowed, PathUnknown, WorkerError
 from dspy_worker.serve import failures, usercode, wire
-from dspy_worker.serve.predict import new_id
+from dspy_worker.serve.predict import CLIENT_GONE, new_id
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dspy_worker.edge.telemetry import Metrics
     from dspy_worker.serve.health import Health
 
-CLIENT_GONE = 499
+CLIENT_GONE_STATUS = 499
 """Status in metrics and logs for a request that nobody waited for; never sent."""
 OTHER_ROUTE = "other"
 
@@ -42,7 +42,7 @@ class Exchange:
         self.send = send
         self.health = health
         self.began = time.monotonic()
-        self.status = CLIENT_GONE
+        self.status = CLIENT_GONE_STATUS
         self.reason = ""
         self.started = False
 
@@ -77,7 +77,7 @@ class Front:
         try:
             await self._app(scope, receive, exchange.forward)
         except wire.ClientGone:
-            exchange.reason = "ClientGone"
+            exchange.reason = CLIENT_GONE
         except asyncio.CancelledError:
             if not self._health.draining:
                 raise

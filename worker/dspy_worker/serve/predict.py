@@ -15,7 +15,7 @@ from dspy_worker.cache.shelf import NoShelf
 from dspy_worker.core import ids
 from dspy_worker.core.answer import Record
 from dspy_worker.edge import call as calls
-from dspy_worker.errors import LMAnswerUnusable, ProgramRaised, WorkerError
+from dspy_worker.errors import DeadlineExceeded, LMAnswerUnusable, ProgramRaised, WorkerError
 from dspy_worker.serve import failures, schema
 from dspy_worker.store.notebook import NoNotebook
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dspy_worker.serve.admission import Admission
     from dspy_worker.serve.program import Program
     from dspy_worker.store.notebook import Notebook
+
+CLIENT_GONE = "ClientGone"
+"""Reason in metrics and records where nobody waited for the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,11 @@ class Service:
             answer = await self.shelf.answer(plain, call, ask)
         except WorkerError as error:
             self._note(plain, None, call, began, error=error.reason)
+            raise
+        except asyncio.CancelledError:
+            late = time.monotonic() >= call.deadline
+            reason = DeadlineExceeded.reason if late else CLIENT_GONE
+            self._note(plain, None, call, began, error=reason)
             raise
         return self._told(answer, call, began, self._note(plain, answer, call, began))
 
