@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from dspy_worker.contract import connections, models, reader, typeexpr
+from dspy_worker.contract import cache, connections, models, reader, typeexpr
+from dspy_worker.contract.cache import CachePolicy
 from dspy_worker.contract.connections import Connection
 from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.reader import DocumentError
@@ -35,7 +36,7 @@ SERVING_FIELDS = (
     "includeReasoning",
 )
 """The part of `spec.serving` that the worker reads; the rest concerns only the pods."""
-RUNTIME_PARTS = ("redis",)
+RUNTIME_PARTS = ("redis", "cache")
 """Optional parts of the spec that the worker reads as they are."""
 
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
@@ -55,6 +56,7 @@ _TAKEN = {
 __all__ = [
     "AppDocument",
     "BreakerPolicy",
+    "CachePolicy",
     "Connection",
     "DocumentError",
     "Model",
@@ -150,6 +152,7 @@ class AppDocument:
         digest: SHA-256 (hex) of the canonical JSON of `worker_document`.
         program_digest: SHA-256 (hex) of the canonical JSON of `spec.program` alone.
         redis: Where answers and budgets are shared between pods; None for every pod by itself.
+        cache: Which answers are kept; None for none.
     """
 
     name: str
@@ -160,6 +163,7 @@ class AppDocument:
     digest: str
     program_digest: str
     redis: Connection | None = None
+    cache: CachePolicy | None = None
 
     def connections(self) -> tuple[Connection, ...]:
         """Return the servers that the worker uses beside the models."""
@@ -167,7 +171,7 @@ class AppDocument:
 
     def data_bytes(self) -> int:
         """Return how much the worker may keep on disk; 0 where it keeps nothing."""
-        return 0
+        return self.cache.disk_bytes if self.cache else 0
 
     def chain(self) -> tuple[Model, ...]:
         """Return the first model and its fallbacks, in the order in which they are asked."""
@@ -186,7 +190,7 @@ def load(document: object) -> AppDocument:
     top = reader.Node(document, "")
     _check_kind(top)
     metadata, spec = top.node("metadata"), top.node("spec")
-    redis = spec.optional("redis")
+    redis, kept = spec.optional("redis"), spec.optional("cache")
     return AppDocument(
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
@@ -196,6 +200,7 @@ def load(document: object) -> AppDocument:
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
         program_digest=digest(spec.node("program").mapping()),
         redis=connections.read(redis, connections.REDIS) if redis else None,
+        cache=cache.read(kept) if kept else None,
     )
 
 
