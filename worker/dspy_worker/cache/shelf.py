@@ -33,6 +33,12 @@ class Shelf(Protocol):
             WorkerError: What `ask` raised, when there is nothing to answer instead.
         """
 
+    def holds(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> bool:
+        """Return whether an answer is at hand, so that a request is not refused before it is asked.
+
+        Only the memory of this pod is looked at.
+        """
+
 
 class NoShelf:
     """Keeps nothing."""
@@ -45,3 +51,7 @@ class NoShelf:
     ) -> Answer:
         """Ask, always."""
         return Answer(prediction=await ask())
+
+    def holds(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> bool:  # noqa: ARG002
+        """Return False: nothing is kept."""
+        return False

@@ -1,6 +1,6 @@
 """How an answer is written where others may write too: with its age and a digest.
 
-    VERSION MADE_MS TTL_MS DIGEST \\n JSON
+    VERSION MADE_MS TTL_MS KEEP_MS DIGEST (line break) JSON
 
 The digest covers the key: an answer that lies under the key of another question is as unreadable as
 a damaged one. It is no signature; whoever can write to Redis can forge it.
@@ -18,7 +18,7 @@ from dspy_worker.core import cachekey
 
 _VERSION = str(cachekey.FORMAT).encode()
 _DIGEST_DIGITS = 32
-_PARTS = 4
+_PARTS = 5
 
 
 class Unreadable(Exception):  # noqa: N818 - reads better where it is caught
@@ -33,16 +33,18 @@ class Envelope:
         body: The prediction as JSON.
         made_ms: When it was made, in milliseconds since 1970.
         ttl_ms: How long it is good.
+        keep_ms: How long it is kept, until it is not even stale.
     """
 
     body: bytes
     made_ms: int
     ttl_ms: int
+    keep_ms: int
 
 
 def seal(key: str, envelope: Envelope) -> bytes:
     """Return what is written under a key."""
-    head = b"%s %d %d" % (_VERSION, envelope.made_ms, envelope.ttl_ms)
+    head = b"%s %d %d %d" % (_VERSION, envelope.made_ms, envelope.ttl_ms, envelope.keep_ms)
     return b"%s %s\n%s" % (head, _digest(key, head, envelope.body), envelope.body)
 
 
@@ -56,9 +58,10 @@ def unseal(key: str, text: bytes) -> Envelope:
     parts = head.split(b" ")
     if len(parts) != _PARTS or parts[0] != _VERSION:
         raise Unreadable
-    if parts[3] != _digest(key, head[: -len(parts[3]) - 1], body):
+    if parts[-1] != _digest(key, b" ".join(parts[:-1]), body):
         raise Unreadable
-    return Envelope(body=body, made_ms=int(parts[1]), ttl_ms=int(parts[2]))
+    made, ttl, keep = map(int, parts[1:-1])
+    return Envelope(body=body, made_ms=made, ttl_ms=ttl, keep_ms=keep)
 
 
 def prediction(body: bytes) -> dict[str, Any]:

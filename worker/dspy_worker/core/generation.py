@@ -22,6 +22,18 @@ def field(variant: str = "", tag: str = "") -> str:
     return f"{variant or '*'}/{tag or '*'}"
 
 
+def mark(now_ms: int, chance: str, before: str = "") -> str:
+    """Return a new mark, which is greater than the one before.
+
+    Args:
+        now_ms: Milliseconds since 1970.
+        chance: A random word, so that two marks of one moment differ.
+        before: The mark in force; empty for none.
+    """
+    least = int(before.partition("-")[0]) + 1 if before else 0
+    return f"{max(now_ms, least):015d}-{chance}"
+
+
 def parts(name: str) -> tuple[str, str]:
     """Return variant and tenant's tag of a mark's name, empty for all."""
     variant, _, tag = name.partition("/")
@@ -37,14 +49,18 @@ class Generations:
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """What is known."""
+        """All that are known."""
         return self._marks
 
     def learn(self, marks: Mapping[str, str]) -> list[str]:
-        """Take marks over; return the names of those that are news."""
-        news = [name for name, mark in marks.items() if self._marks.get(name) != mark]
+        """Take newer marks over; return their names."""
+        news = [name for name, mark in marks.items() if mark > self._marks.get(name, "")]
         self._marks.update({name: marks[name] for name in news})
         return news
+
+    def unknown_to(self, marks: Mapping[str, str]) -> dict[str, str]:
+        """Return the marks that somebody with these has not heard of."""
+        return {name: mark for name, mark in self._marks.items() if mark > marks.get(name, "")}
 
     def of(self, variant: str, tag: str) -> str:
         """Return what keys carry."""

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis.asyncio
 from redis import exceptions
@@ -69,6 +69,7 @@ class RedisLink:
         self._url = url
         self._used: str | None = None
         self._client: redis.asyncio.Redis | None = None
+        self._retired: redis.asyncio.Redis | None = None
         self._trouble = "It has not been reached yet."
         self._refused_at = float("-inf")
         self._refusal = ""
@@ -99,11 +100,11 @@ class RedisLink:
             await asyncio.wait({self._task})
         await self._close()
 
-    async def ask(self, command: Callable[[redis.asyncio.Redis], Awaitable[_T]]) -> _T:
+    async def ask(self, command: Callable[[Any], Awaitable[_T]]) -> _T:
         """Return what a command returns.
 
         Args:
-            command: Gets the client; what it awaits may be repeated by nobody.
+            command: Gets the client (a `redis.asyncio.Redis`, whose types say less than it does).
 
         Raises:
             RedisAway: Redis is away, did not answer in time, or refused.
@@ -124,10 +125,9 @@ class RedisLink:
 
     def _lose(self, client: redis.asyncio.Redis, error: BaseException) -> None:
         if client is self._client:
-            self._client = None
+            self._client, self._retired = None, client
             self._tell(_what(error))
             self._lost.set()
-            self._retired = client
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -138,15 +138,15 @@ class RedisLink:
         """Connect again whenever the connection is lost or the URL changes."""
         failures = 0
         while True:
-            if self._client is not None:
+            if self.is_there:
                 failures = 0
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await self._lost.wait()
-                if self._client is not None and self._url.read() == self._used:
+                if not self._lost.is_set() and self._url.read() == self._used:
                     continue
             await self._connect()
-            if self._client is None:
+            if not self.is_there:
                 failures += 1
                 await asyncio.sleep(_pause(failures))
 
@@ -176,8 +176,6 @@ class RedisLink:
         for client in {self._client, self._retired} - {None}:
             await _shut(client)
         self._client = self._retired = None
-
-    _retired: redis.asyncio.Redis | None = None
 
 
 def _client(url: str) -> redis.asyncio.Redis:
@@ -218,4 +216,4 @@ def _code(error: BaseException) -> str:
 
 def _pause(failures: int) -> float:
     ceiling = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures, 10))
-    return ceiling * (0.5 + random.random() / 2)
+    return ceiling * (0.5 + random.random() / 2)  # noqa: S311 - spreads the pods
