@@ -17,7 +17,7 @@ from dspy_worker import contract
 from dspy_worker.contract import app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 COMMAND = [str(Path(sys.executable).parent / "dspy-worker")]
 TOKEN = "ops-token"
@@ -31,7 +31,7 @@ class Worker:
     Attributes:
         url: Address of the public port.
         ops: Address of the ops port.
-        folder: Its files: app.json, keys/, token and the user's Python.
+        folder: Its files: app.json, keys/, connections/, data/, token and the user's Python.
         process: The process.
         log: File with its output.
     """
@@ -58,10 +58,18 @@ class Worker:
 
     def set_key(self, key: str, model: str = "main") -> None:
         """Replace the key's file as the kubelet does: by renaming."""
-        path = self.folder / "keys" / model / contract.KEY_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".new").write_text(key)
-        path.with_suffix(".new").rename(path)
+        _replace(self.folder / "keys" / model / contract.KEY_FILE, key)
+
+
+def set_url(folder: Path, name: str, url: str) -> None:
+    """Write or replace the URL of a worker's connection."""
+    _replace(folder / "connections" / name / contract.URL_FILE, url)
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").rename(path)
 
 
 def document(
@@ -83,14 +91,28 @@ def command(folder: Path, described: dict[str, Any]) -> list[str]:
     (folder / "token").write_text(TOKEN)
     options = ["--host", "127.0.0.1", "--port", "0", "--ops-port", "0"]
     files = ["--keys-dir", f"{folder}/keys", "--ops-token-file", f"{folder}/token"]
-    return [*COMMAND, "serve", f"{folder}/app.json", *options, *files]
+    kept = ["--connections-dir", f"{folder}/connections", "--data-dir", f"{folder}/data"]
+    return [*COMMAND, "serve", f"{folder}/app.json", *options, *files, *kept]
 
 
 @contextmanager
 def running(
-    folder: Path, described: dict[str, Any], *, grace_seconds: float = 0.2, **environ: str
+    folder: Path,
+    described: dict[str, Any],
+    *,
+    grace_seconds: float = 0.2,
+    before: Sequence[str] = (),
+    **environ: str,
 ) -> Iterator[Worker]:
-    """Run a worker until the end of the block, and end it if it is still there then."""
+    """Run a worker until the end of the block, and end it if it is still there then.
+
+    Args:
+        folder: Where its files are.
+        described: The app.
+        grace_seconds: How long it goes on accepting when it is told to stop.
+        before: A command that runs the worker's, with what the worker needs around it.
+        environ: More variables of its environment.
+    """
     log = folder / "worker.log"
     environment = {
         **os.environ,
@@ -100,7 +122,7 @@ def running(
     with (
         log.open("wb") as sink,
         subprocess.Popen(
-            command(folder, described), stdout=sink, stderr=sink, env=environment
+            [*before, *command(folder, described)], stdout=sink, stderr=sink, env=environment
         ) as process,
     ):
         try:

@@ -39,6 +39,23 @@ _EVENTS = (
     'event: token\ndata: {"call":1,"predictor":"predict","field":"answer","text":"Par"}\n\n'
     'event: result\ndata: {"prediction":{"answer":"Paris"},"id":"0198c0de"}\n\n'
 )
+_CACHE_HEADERS: dict[str, Any] = {
+    "Cache-Status": {
+        "description": "Whether the answer was kept, as RFC 9211 has it.",
+        "schema": {"type": "string"},
+    },
+    "Age": {
+        "description": "Seconds since a kept answer was made.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+_CACHE_CONTROL: dict[str, Any] = {
+    "name": "Cache-Control",
+    "in": "header",
+    "required": False,
+    "description": "no-cache asks the program anew; no-store does, and the answer is not kept.",
+    "schema": {"type": "string"},
+}
 _FIXED = ("Usage", "PredictResponse", "BatchResponse", "Problem")
 """Schemas that are the same for all programs."""
 _EXAMPLES: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True}
@@ -56,7 +73,7 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
             "description": program.instructions or f"A DSPy program of type {program.kind}.",
         },
         "paths": {
-            "/v1/predict": {"post": _predict(example, refs)},
+            "/v1/predict": {"post": _predict(example, refs, cached=app.cache is not None)},
             "/v1/predict/stream": {"post": _stream(example, refs)},
             "/v1/batch": {"post": _batch(example, app.serving.max_batch_size, refs)},
             "/v1/health": {"get": _health()},
@@ -66,14 +83,14 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
     }
 
 
-def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _predict(example: Any, refs: Refs, *, cached: bool) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return {
         "operationId": "predict",
         "summary": "Ask the program once.",
-        "parameters": [_timeout_parameter()],
+        "parameters": [_timeout_parameter(), *([_CACHE_CONTROL] if cached else [])],
         "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
         "responses": {
-            "200": _answer("The answer.", refs["PredictResponse"]),
+            "200": _answer("The answer.", refs["PredictResponse"], cached=cached),
             **_problems(refs["Problem"]),
         },
     }
@@ -145,12 +162,13 @@ def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN4
     return {"required": True, "content": {"application/json": content}}
 
 
-def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _answer(description: str, schema: dict[str, Any], *, cached: bool = False) -> dict[str, Any]:
     return {
         "description": description,
         "headers": {
             "X-Request-Id": _header("Name of the request, as in the logs."),
-            "X-Degraded": _header("fallback, where a fallback model has answered."),
+            "X-Degraded": _header("fallback: another model has answered; stale: it is old."),
+            **(_CACHE_HEADERS if cached else {}),
         },
         "content": {"application/json": {"schema": schema}},
     }
@@ -259,7 +277,14 @@ def _answered(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON schem
     found["properties"]["degraded"] = {
         "type": "array",
         "items": {"type": "string"},
-        "description": "Only where the answer is worse than usual; fallback:NAME is a model's.",
+        "description": "Only where the answer is worse than usual: fallback:NAME, stale.",
+    }
+    found["properties"]["cached"] = {
+        "description": "Only where the answer was not made for this request.",
+        **_object(
+            level={"enum": ["memory", "redis", "disk", "flight"]},
+            ageSeconds={"type": "number", "minimum": 0},
+        ),
     }
     return found
 
