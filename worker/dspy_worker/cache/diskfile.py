@@ -102,7 +102,7 @@ class DiskFile:
     @_guarded
     def get(self, name: str) -> bytes | None:
         """Return what is kept under a name."""
-        row = self._run("SELECT value FROM answers WHERE name = ?", name).fetchone()
+        row = self._run("SELECT CAST(value AS BLOB) FROM answers WHERE name = ?", name).fetchone()
         if row is None:
             return None
         self._touched.add(name)

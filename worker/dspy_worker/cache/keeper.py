@@ -161,7 +161,7 @@ class Keeper:
         """Lead, or follow whoever asks the same at this moment."""
         name = question.place.name
         while (flight := self._flights.get(name)) is not None:
-            answer = await self._follow(question, flight)
+            answer = await self._follow(question, flight) or self._instead(question, flight)
             if answer is not None:
                 return answer
         flight = self._flights[name] = Flight(old)
@@ -199,6 +199,16 @@ class Keeper:
         return Answer(
             prediction=flight.answer.prediction, kept=flight.answer.kept or Kept(level="flight")
         )
+
+    def _instead(self, question: _Question, flight: Flight) -> Answer | None:
+        """Return what makes it needless to lead after a leader's failure: another was quicker."""
+        found = self._levels.memory.get(question.place.name)
+        if found is not None and found.is_fresh:
+            return self._given(found, question.call)
+        if flight.old is not None and question.call.remaining() <= _SPARE_SECONDS:
+            late = DeadlineExceeded("There is no time left to ask.")
+            return self._rescue(late, question.call, flight.old)
+        return None
 
     async def _lead(self, question: _Question, flight: Flight) -> Answer:
         """Look further down, then ask."""
