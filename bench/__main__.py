@@ -1,4 +1,4 @@
-"""`python -m bench [worker] [operator] [scale] [gitops]`: the benchmarks; without a name, all.
+"""`python -m bench [worker] [cache] [operator] [scale] [gitops]`: benchmarks; without a name, all.
 
 Each is a module whose `run` measures and returns its tables in Markdown. They are printed, and kept
 in `.state/bench`.
@@ -14,6 +14,7 @@ from bench.machine import ROOT, CannotMeasureError
 
 BENCHMARKS = {
     "worker": "bench.worker",
+    "cache": "bench.cache",
     "operator": "bench.operator_load",
     "scale": "bench.operator_scale",
     "gitops": "bench.gitops",

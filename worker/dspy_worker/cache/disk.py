@@ -169,6 +169,7 @@ class Disk:
                 return await asyncio.shield(future)
         except TimeoutError:
             self._metrics.errors[LEVEL].inc()
+            self._switch_off(DiskTrouble("The disk for answers does not answer in time."))
         except DiskTrouble as error:
             self._metrics.errors[LEVEL].inc()
             self._switch_off(error)
