@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -331,6 +332,22 @@ def test_redis_that_dies_and_comes_back_costs_no_request(pods: Pods, redis: Redi
     assert min(counts) > 0
 
 
+def test_redis_that_hangs_does_not_hang_requests(pods: Pods, redis: RedisProcess) -> None:
+    worker = pods.start({"ttlSeconds": 1}, redis.url)
+    hurry = {"X-Request-Timeout-Seconds": "3"}
+    assert redis.process is not None
+    redis.process.send_signal(signal.SIGSTOP)
+    try:
+        found = [worker.predict(text=f"A zebra {n}.", headers=hurry) for n in range(20)]
+        told = health(worker, "redis")
+    finally:
+        redis.process.send_signal(signal.SIGCONT)
+
+    assert {response.status_code for response in found} == {200}
+    assert told == "It does not answer."
+    until(lambda: health(worker, "redis") == "It works.", "it is not found again")
+
+
 def test_a_wrong_password_is_told_without_it_and_mended_without_a_restart(
     pods: Pods, redis: RedisProcess
 ) -> None:
@@ -466,6 +483,27 @@ def test_answers_are_cleared_by_hand_in_all_pods(pods: Pods, redis: RedisProcess
 
 def level(response: httpx.Response) -> str:
     return str(response.json().get("cached", {}).get("level", ""))
+
+
+def test_the_benchmark_tells_what_each_level_does(redis: RedisProcess, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.txt"
+    trace.write_text("a\nb\na\na\n")
+    worker_process.set_url(tmp_path, "redis", redis.url)
+    options = ["--trace", str(trace), "--connections-dir", f"{tmp_path}/connections"]
+
+    said = subprocess.run(
+        [*worker_process.COMMAND, "cache", "bench", *options],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+
+    rows = [line.split(" | ") for line in said.splitlines() if "%" in line]
+    assert [(row[0].strip("| "), row[1]) for row in rows] == [
+        ("memory", "50.0%"),
+        ("redis", "50.0%"),
+        ("disk", "50.0%"),
+    ]
+    with redis.client() as client:
+        assert client.dbsize() == 0, "it leaves nothing behind"
 
 
 def test_answers_on_disk_outlive_the_process(pods: Pods) -> None:

@@ -29,8 +29,11 @@ _T = TypeVar("_T")
 LEVEL: Final = "disk"
 ASK_SECONDS: Final = 0.25
 """Longest wait for an answer from the disk."""
+STEP_SECONDS: Final = 5.0
+"""Longest wait for any other step, such as opening the file: nothing is held up by a disk."""
 RETRY_SECONDS: Final = 60.0
 """How long the level stays off after a failure."""
+CLOSE_SECONDS: Final = 2.0
 _QUEUE: Final = 128
 _SKEW_SECONDS: Final = 60.0
 """By how much the clock may have been set back before an answer from the future is dropped."""
@@ -79,7 +82,7 @@ class Disk:
     async def stop(self) -> None:
         """Write what is left and close the file."""
         if self._is_on:
-            await self._do(DiskFile.close)
+            await self._do(DiskFile.close, CLOSE_SECONDS)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, place: Place) -> Found | None:
@@ -156,7 +159,7 @@ class Disk:
     async def _do(
         self,
         step: Callable[[DiskFile], _T],
-        seconds: float | None = None,
+        seconds: float = STEP_SECONDS,
     ) -> _T | None:
         """Return what a step on the thread returns; None if it fails or has to wait too long."""
         if self._file is None or self._waiting >= _QUEUE:
