@@ -529,3 +529,21 @@ async def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert disk.trouble() == "The folder for answers cannot be used."
     assert (await world.answer()).prediction == {"b": 1}
     await disk.stop()
+
+
+async def test_a_good_answer_is_at_hand_without_waiting_and_counts_once() -> None:
+    world = World()
+    call = Call(time.monotonic() + 60)
+    await world.answer()
+
+    found = world.keeper.recall(lambda: {"a": "x"}, call)
+
+    assert found is not None
+    assert found.prediction == {"b": 1}
+    assert call.headers["Age"] == "0"
+    assert world.keeper.recall(lambda: {"a": "y"}, call) is None
+    assert world.keeper.recall(lambda: {"a": "x"}, Call(9, Origin(fresh=True))) is None
+    world.now += 120
+    assert world.keeper.recall(lambda: {"a": "x"}, call) is None, "it is stale"
+    assert world.metrics.hits["memory"]._value.get() == 1  # type: ignore[attr-defined]
+    assert world.metrics.misses["memory"]._value.get() == 1, "the first question"  # type: ignore[attr-defined]

@@ -112,6 +112,17 @@ class Keeper:
             return self._given(found, call)
         return await self._together(question, found)
 
+    def recall(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> Answer | None:
+        """Return a good answer of the memory; whoever finds none goes on to `answer`."""
+        if call.origin.fresh:
+            return None
+        began = time.perf_counter()
+        found = self._levels.memory.get(self._place(inputs(), call).name)
+        if found is None or not found.is_fresh:
+            return None
+        self._count(began, hit=True)
+        return self._given(found, call)
+
     def holds(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> bool:
         """Return whether this pod remembers an answer, good or stale."""
         if call.origin.fresh:
@@ -290,10 +301,12 @@ class Keeper:
     def _remembered(self, place: Place) -> Found | None:
         began = time.perf_counter()
         found = self._levels.memory.get(place.name)
-        self._metrics.seconds["memory"].observe(time.perf_counter() - began)
-        hit = found is not None and found.is_fresh
-        (self._metrics.hits if hit else self._metrics.misses)["memory"].inc()
+        self._count(began, hit=found is not None and found.is_fresh)
         return found
+
+    def _count(self, began: float, *, hit: bool) -> None:
+        self._metrics.seconds["memory"].observe(time.perf_counter() - began)
+        (self._metrics.hits if hit else self._metrics.misses)["memory"].inc()
 
     def _given(self, found: Found, call: Call) -> Answer:
         kept = found.kept()

@@ -30,10 +30,11 @@ def clear(
     """Clear APP's answers in Redis and on disk; running pods forget theirs within two seconds."""
     from dspy_worker.cache import clearing
     from dspy_worker.contract import connections
-    from dspy_worker.edge import keys
+    from dspy_worker.edge import keys, logs
     from dspy_worker.errors import LoadError
     from dspy_worker.serve import files
 
+    logs.silence()
     try:
         document = files.document(app)
         wish = clearing.Wish(variant=variant, tenant=tenant)
@@ -59,8 +60,9 @@ def bench(
     """Print hit rates and times of each level on a trace; Redis only where its URL is known."""
     from dspy_worker.cache import trial
     from dspy_worker.contract import connections
-    from dspy_worker.edge import keys
+    from dspy_worker.edge import keys, logs
 
+    logs.silence()
     url = keys.find_url(connections.REDIS, connections_dir)
     try:
         questions = trial.read(trace) if trace else trial.zipf(lookups, different)
