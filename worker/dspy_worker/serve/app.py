@@ -50,12 +50,14 @@ class Public:
         def give_up() -> None:
             call.given_up = True
 
-        found = self.service.recall(inputs, call) or await wire.finish(
-            self.service.predict(inputs, call),
-            request.receive,
-            seconds=call.remaining(),
-            give_up=give_up,
-        )
+        found = self.service.recall(inputs, call)
+        if found is None:
+            found = await wire.finish(
+                self.service.predict(inputs, call),
+                request.receive,
+                seconds=call.remaining(),
+                give_up=give_up,
+            )
         told = {"X-Prediction-Id": found["id"]}
         return wire.answer(found, {**told, **call.headers, **_degraded(call.degraded)})
 
