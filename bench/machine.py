@@ -150,13 +150,20 @@ def wait(url: str, process: subprocess.Popen[bytes]) -> None:
     raise CannotMeasureError(f"{url} does not answer ({reason}); see {LOGS.relative_to(ROOT)}")
 
 
-def load(target: Target, clients: int, seconds: int) -> Load:
-    """Ask unique questions with so many clients at once, for so long."""
+def load(target: Target, clients: int, seconds: int, *, different: int = 0) -> Load:
+    """Ask with so many clients at once, for so long.
+
+    Args:
+        target: Whom.
+        clients: How many connections.
+        seconds: How long.
+        different: How many questions to ask again and again; 0 for unique ones.
+    """
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "30s"]
     pinned = ["taskset", "--cpu-list", str(LOAD_CORE), *command, "-s", str(SCRIPT), target.url]
     done = subprocess.run(
         pinned,
-        env={**os.environ, "BODY": target.body},
+        env={**os.environ, "BODY": target.body, "DIFFERENT": str(different)},
         check=True,
         capture_output=True,
         text=True,

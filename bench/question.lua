@@ -1,9 +1,13 @@
--- Asks a question that nobody has asked before, so that no cache answers; tells its sums as JSON.
+-- Asks a question that nobody has asked before, so that no cache answers; with DIFFERENT it asks so many
+-- ones again and again. Tells its sums as JSON.
 local body, asked, run = os.getenv("BODY"), 0, tostring(os.time()) .. tostring({}):sub(-6)
+local different = tonumber(os.getenv("DIFFERENT") or "0")
+if different > 0 then run = "again" end
 local headers = { ["content-type"] = "application/json" }
 
 request = function()
   asked = asked + 1
+  if different > 0 then asked = asked % different end
   local question = "What is the number " .. run .. "-" .. asked .. " good for?"
   return wrk.format("POST", nil, headers, (body:gsub("%%s", question)))
 end

@@ -18,7 +18,7 @@ from dspy_worker import contract
 from dspy_worker.contract import app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 COMMAND = [str(Path(sys.executable).parent / "dspy-worker")]
 TOKEN = "ops-token"
@@ -32,7 +32,7 @@ class Worker:
     Attributes:
         url: Address of the public port.
         ops: Address of the ops port.
-        folder: Its files: app.json, keys/, token and the user's Python.
+        folder: Its files: app.json, keys/, connections/, data/, token and the user's Python.
         process: The process.
         log: File with its output.
     """
@@ -59,11 +59,11 @@ class Worker:
 
     def set_key(self, key: str, model: str = "main") -> None:
         """Replace the key's file as the kubelet does: by renaming."""
-        self._replace(self.folder / "keys" / model / contract.KEY_FILE, key)
+        _replace(self.folder / "keys" / model / contract.KEY_FILE, key)
 
     def set_url(self, url: str, connection: str) -> None:
         """Replace the file with the URL of a connection."""
-        self._replace(self.folder / "connections" / connection / contract.URL_FILE, url)
+        set_url(self.folder, connection, url)
 
     def health(self) -> dict[str, tuple[str, str]]:
         """Return state and detail of each component."""
@@ -78,11 +78,16 @@ class Worker:
                 return float(found[2])
         return 0.0
 
-    @staticmethod
-    def _replace(path: Path, key: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".new").write_text(key)
-        path.with_suffix(".new").rename(path)
+
+def set_url(folder: Path, name: str, url: str) -> None:
+    """Write or replace the URL of a worker's connection."""
+    _replace(folder / "connections" / name / contract.URL_FILE, url)
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").rename(path)
 
 
 def document(
@@ -117,9 +122,19 @@ def running(
     *,
     grace_seconds: float = 0.2,
     token: str = TOKEN,
+    before: Sequence[str] = (),
     **environ: str,
 ) -> Iterator[Worker]:
-    """Run a worker until the end of the block, and end it if it is still there then."""
+    """Run a worker until the end of the block, and end it if it is still there then.
+
+    Args:
+        folder: Where its files are.
+        described: The app.
+        grace_seconds: How long it goes on accepting when it is told to stop.
+        token: Its ops token.
+        before: A command that runs the worker's, with what the worker needs around it.
+        environ: More variables of its environment.
+    """
     log = folder / "worker.log"
     environment = {
         **os.environ,
@@ -129,7 +144,10 @@ def running(
     with (
         log.open("wb") as sink,
         subprocess.Popen(
-            command(folder, described, token), stdout=sink, stderr=sink, env=environment
+            [*before, *command(folder, described, token)],
+            stdout=sink,
+            stderr=sink,
+            env=environment,
         ) as process,
     ):
         try:

@@ -194,6 +194,8 @@ RULES = [
                  "policy.egress.cidr must be a network", id="egress to an address"),
     pytest.param(service(type="NodePort", nodePort=30080), service(nodePort=30080),
                  "nodePort works only with service.type NodePort", id="node port"),
+    pytest.param({"cache": {"diskBytes": 0}}, {"cache": {"diskBytes": 1_048_575}},
+                 "cache.diskBytes must be 0 (no disk) or at least", id="a disk of nothing"),
 ]  # fmt: skip
 
 SHAPES = [
@@ -220,6 +222,15 @@ SHAPES = [
     pytest.param(model(breaker={}), model(breaker={"openSeconds": 61}), "breaker.openSeconds",
                  id="open too long"),
     pytest.param(model(), {"models": None}, "spec.models", id="no model"),
+    pytest.param({"cache": {}}, {"cache": {"ttlSeconds": 0}}, "cache.ttlSeconds", id="no time"),
+    pytest.param({"cache": {"staleSeconds": 0}}, {"cache": {"staleSeconds": -1}},
+                 "cache.staleSeconds", id="stale before its time"),
+    pytest.param({"cache": {"memoryBytes": 1_048_576}}, {"cache": {"memoryBytes": 1_000_000}},
+                 "cache.memoryBytes", id="no memory"),
+    pytest.param({"cache": {"scope": "App"}}, {"cache": {"scope": "Everybody"}}, "cache.scope",
+                 id="scope"),
+    pytest.param({"redis": {"urlSecretRef": {"name": "redis", "key": "url"}}}, {"redis": {}},
+                 "redis.urlSecretRef", id="Redis without a URL"),
     pytest.param(resources(limits={"cpu": "1.5"}), resources(limits={"cpu": "much"}),
                  "limits.cpu", id="quantity"),
     pytest.param(serving(env=[{"name": "_A1", "value": ""}]),
@@ -311,7 +322,9 @@ def test_a_volume_may_grow_and_not_change(
 
 
 def test_defaults_are_filled_in(light_cluster: LightCluster, namespace: str) -> None:
-    made = json.loads(try_out(light_cluster, namespace, app(model(breaker={}) | store())))
+    redis = {"urlSecretRef": {"name": "redis"}}
+    given = {**model(breaker={}), **store(), "cache": {}, "redis": redis}
+    made = json.loads(try_out(light_cluster, namespace, app(given)))
 
     assert made["spec"]["serving"]["replicas"] == 1
     assert made["spec"]["models"][0]["breaker"] == {
@@ -324,6 +337,14 @@ def test_defaults_are_filled_in(light_cluster: LightCluster, namespace: str) -> 
         "retentionDays": 30,
         "spoolBytes": 268435456,
     }
+    assert made["spec"]["cache"] == {
+        "ttlSeconds": 3600,
+        "staleSeconds": 86_400,
+        "memoryBytes": 67_108_864,
+        "diskBytes": 0,
+        "scope": "Tenant",
+    }
+    assert made["spec"]["redis"] == {"urlSecretRef": {"name": "redis", "key": "url"}}
     assert made["spec"]["network"]["service"] == {"type": "ClusterIP", "port": 80}
     assert made["status"] == {"observedGeneration": -1}
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import dspy_operator.edge.telemetry
+import dspy_worker.cache.metrics
 import dspy_worker.edge.telemetry
 import dspy_worker.serve.feedback
 import dspy_worker.store.telemetry
@@ -161,6 +162,7 @@ def test_every_metric_stands_in_the_reference() -> None:
     worker = dspy_worker.edge.telemetry.Metrics("app").registry
     dspy_worker.serve.feedback.Tally("app", worker)
     dspy_worker.store.telemetry.StoreMetrics(worker)
+    dspy_worker.cache.metrics.CacheMetrics(worker)
     operator = dspy_operator.edge.telemetry.Telemetry().registry
     names = {
         f"{family.name}_total" if family.type == "counter" else family.name

@@ -1,4 +1,4 @@
-"""The command line: `dspy-worker serve | check | lm-stub | store`."""
+"""The command line: `dspy-worker serve | check | lm-stub | cache | store`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dspy_worker import contract
+from dspy_worker.commands import cache
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 cli = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
+cli.add_typer(cache.cli, name="cache")
 
 _App = Annotated[Path, typer.Argument(metavar="APP", help="A DSPyApp as YAML or JSON.")]
 _Source = Annotated[

@@ -95,6 +95,12 @@ def test_a_document_becomes_frozen_values() -> None:
         ("spec.store", {"postgres": {}}, "spec.store.postgres.urlSecretRef: is missing"),
         ("spec.store", STORE | {"retentionDays": -1}, "retentionDays: expected an integer of at"),
         ("spec.store", STORE | {"spoolBytes": 7}, "spec.store.spoolBytes: expected an integer"),
+        ("spec.cache", [], "spec.cache: expected an object"),
+        ("spec.cache", {"ttlSeconds": 0}, "spec.cache.ttlSeconds: expected an integer of at least"),
+        ("spec.cache", {"memoryBytes": 9}, "spec.cache.memoryBytes: expected an integer of at"),
+        ("spec.cache", {"diskBytes": 9}, "cache.diskBytes: expected 0 or at least 1048576, got 9"),
+        ("spec.cache", {"scope": "All"}, "spec.cache.scope: 'All' is not one of Tenant, App"),
+        ("spec.redis", {}, "spec.redis.urlSecretRef: is missing"),
         ("spec.serving.concurrency", "64", "spec.serving.concurrency: expected an integer"),
         ("spec.serving.concurrency", 0, "concurrency: expected an integer of at least 1, got 0"),
         ("spec.serving.threads", 0, "spec.serving.threads: expected an integer of at least 1"),
@@ -229,6 +235,30 @@ def test_defaults_of_the_reader_are_those_of_the_crd() -> None:
     assert reference["key"]["default"] == loaded.postgres.entry
 
 
+def test_the_cache_is_read_and_has_defaults() -> None:
+    given = {
+        "ttlSeconds": 60,
+        "staleSeconds": 0,
+        "memoryBytes": 2_097_152,
+        "diskBytes": 1_048_576,
+        "scope": "App",
+    }
+
+    loaded = app.load(changed("spec.cache", given))
+
+    assert app.load(TICKETS).cache is None
+    assert app.load(TICKETS).data_bytes() == 0
+    assert app.load(changed("spec.cache", {})).cache == app.CachePolicy()
+    assert loaded.data_bytes() == 1_048_576
+    assert loaded.cache == app.CachePolicy(
+        ttl_seconds=60,
+        stale_seconds=0,
+        memory_bytes=2_097_152,
+        disk_bytes=1_048_576,
+        scope="App",
+    )
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
@@ -236,7 +266,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(["program", "models", "serving", "store"]), json_values)
+@given(st.sampled_from(["program", "models", "serving", "store", "cache", "redis"]), json_values)
 def test_any_spec_is_values_or_a_document_error(part: str, value: object) -> None:
     document = copy.deepcopy(TICKETS)
     document["spec"][part] = value

@@ -155,6 +155,23 @@ def test_every_volume_is_mounted_and_only_tmp_can_be_written() -> None:
     assert spec["volumes"][0]["emptyDir"]["sizeLimit"]
 
 
+def test_answers_on_disk_and_the_url_of_redis_are_mounted() -> None:
+    spec = {
+        "cache": {"diskBytes": 64 << 20},
+        "redis": {"urlSecretRef": {"name": "shared", "key": "dsn"}},
+    }
+    volumes = {v["name"]: v for v in pod(**spec)["volumes"]}
+    mounts = {m["name"]: m for m in container(**spec)["volumeMounts"]}
+
+    assert volumes["data"]["emptyDir"] == {"sizeLimit": "64Mi"}
+    assert mounts["data"] == {"name": "data", "mountPath": "/var/lib/dspy-worker"}
+    assert volumes["url-redis"]["secret"]["secretName"] == "shared"
+    assert volumes["url-redis"]["secret"]["items"] == [{"key": "dsn", "path": "url"}]
+    assert mounts["url-redis"]["mountPath"] == "/etc/dspy/connections/redis"
+    assert {"--connections-dir", "--data-dir"} <= set(container(**spec)["args"])
+    assert {"data", "url-redis"}.isdisjoint(v["name"] for v in pod(cache={})["volumes"])
+
+
 def test_probes_ask_the_ops_port() -> None:
     found = container()
 

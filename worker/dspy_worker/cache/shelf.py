@@ -33,6 +33,15 @@ class Shelf(Protocol):
             WorkerError: What `ask` raised, when there is nothing to answer instead.
         """
 
+    def recall(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> Answer | None:
+        """Return a good answer that is at hand, without waiting for anything; else None."""
+
+    def holds(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> bool:
+        """Return whether an answer is at hand, so that a request is not refused before it is asked.
+
+        Only the memory of this pod is looked at.
+        """
+
 
 class NoShelf:
     """Keeps nothing."""
@@ -45,3 +54,11 @@ class NoShelf:
     ) -> Answer:
         """Ask, always."""
         return Answer(prediction=await ask())
+
+    def recall(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> Answer | None:  # noqa: ARG002
+        """Return None: nothing is kept."""
+        return None
+
+    def holds(self, inputs: Callable[[], Mapping[str, Any]], call: Call) -> bool:  # noqa: ARG002
+        """Return False: nothing is kept."""
+        return False

@@ -12,8 +12,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from dspy_worker.contract import connections, models, reader, typeexpr
+from dspy_worker.contract import cache, connections, models, reader, typeexpr
 from dspy_worker.contract import store as stores
+from dspy_worker.contract.cache import CachePolicy
 from dspy_worker.contract.connections import Connection
 from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.reader import DocumentError
@@ -37,7 +38,7 @@ SERVING_FIELDS = (
     "includeReasoning",
 )
 """The part of `spec.serving` that the worker reads; the rest concerns only the pods."""
-RUNTIME_PARTS = ("redis", "store")
+RUNTIME_PARTS = ("redis", "cache", "store")
 """Optional parts of the spec that the worker reads as they are."""
 
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
@@ -57,6 +58,7 @@ _TAKEN = {
 __all__ = [
     "AppDocument",
     "BreakerPolicy",
+    "CachePolicy",
     "Connection",
     "DocumentError",
     "Model",
@@ -153,6 +155,7 @@ class AppDocument:
         digest: SHA-256 (hex) of the canonical JSON of `worker_document`.
         program_digest: SHA-256 (hex) of the canonical JSON of `spec.program` alone.
         redis: Where answers and budgets are shared between pods; None for every pod by itself.
+        cache: Which answers are kept; None for none.
         store: Where predictions and feedback are kept; None keeps none.
     """
 
@@ -164,6 +167,7 @@ class AppDocument:
     digest: str
     program_digest: str
     redis: Connection | None = None
+    cache: CachePolicy | None = None
     store: StorePolicy | None = None
 
     def connections(self) -> tuple[Connection, ...]:
@@ -173,7 +177,8 @@ class AppDocument:
 
     def data_bytes(self) -> int:
         """Return how much the worker may keep on disk; 0 where it keeps nothing."""
-        return self.store.data_bytes() if self.store else 0
+        answers = self.cache.disk_bytes if self.cache else 0
+        return answers + (self.store.data_bytes() if self.store else 0)
 
     def chain(self) -> tuple[Model, ...]:
         """Return the first model and its fallbacks, in the order in which they are asked."""
@@ -192,7 +197,7 @@ def load(document: object) -> AppDocument:
     top = reader.Node(document, "")
     _check_kind(top)
     metadata, spec = top.node("metadata"), top.node("spec")
-    redis, store = spec.optional("redis"), spec.optional("store")
+    redis, kept, store = (spec.optional(name) for name in RUNTIME_PARTS)
     return AppDocument(
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
@@ -202,6 +207,7 @@ def load(document: object) -> AppDocument:
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
         program_digest=digest(spec.node("program").mapping()),
         redis=connections.read(redis, connections.REDIS) if redis else None,
+        cache=cache.read(kept) if kept else None,
         store=stores.read(store) if store else None,
     )
 

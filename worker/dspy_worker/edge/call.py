@@ -58,6 +58,7 @@ class Call:
         output_tokens: Tokens of the answers, as the LM counted them.
         lm_seconds: Time during which at least one LM call was under way.
         degraded: What made the answer worse than usual, such as "fallback:NAME".
+        headers: What the answer's headers say beside the usual.
         listener: Hears the answers while they arrive; None where nobody listens.
         origin: Who asks.
         waited: Seconds that the request waited for a slot or for another request's answer.
@@ -71,6 +72,7 @@ class Call:
         "deadline",
         "degraded",
         "given_up",
+        "headers",
         "input_tokens",
         "listener",
         "lm_seconds",
@@ -88,6 +90,7 @@ class Call:
         self.calls = self.input_tokens = self.output_tokens = 0
         self.lm_seconds = 0.0
         self.degraded: tuple[str, ...] = ()
+        self.headers: dict[str, str] = {}
         self.listener: Listener | None = None
         self._open = 0
         self._since = 0.0

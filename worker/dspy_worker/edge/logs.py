@@ -59,6 +59,11 @@ def configure() -> None:
         logger.propagate = True
 
 
+def silence() -> None:
+    """Log nothing: a command line speaks for itself."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 def get() -> Any:  # noqa: ANN401 - structlog's loggers have no common type
     """Return a logger; bind nothing to it that a client has sent except ids."""
     return structlog.get_logger()

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dspy_worker.core import deadline
 from dspy_worker.edge.call import Call
-from dspy_worker.errors import LMCredentialsMissing, MethodNotAllowed, PathUnknown
+from dspy_worker.errors import MethodNotAllowed, PathUnknown
 from dspy_worker.serve import docs, info, openapi, origin, predict, schema, wire
 from dspy_worker.serve.batch import Batch
 from dspy_worker.serve.front import Front
@@ -48,27 +48,27 @@ class Public:
         call = self._call(request)
         text = await self._body(request, call)
         inputs: pydantic.BaseModel = schema.parse(self.service.program.schema.predict, text)
-        self._check_keys()
 
         def give_up() -> None:
             call.given_up = True
 
-        found = await wire.finish(
-            self.service.predict(inputs, call),
-            request.receive,
-            seconds=call.remaining(),
-            give_up=give_up,
-        )
+        found = self.service.recall(inputs, call)
+        if found is None:
+            found = await wire.finish(
+                self.service.predict(inputs, call),
+                request.receive,
+                seconds=call.remaining(),
+                give_up=give_up,
+            )
         told = {"X-Prediction-Id": found["id"]}
-        return wire.answer(found, {**told, **_degraded(call.degraded)})
+        return wire.answer(found, {**told, **call.headers, **_degraded(call.degraded)})
 
     async def stream(self, request: Request) -> EventStream:
         """Answer `POST /v1/predict/stream`; what is refused at once is an ordinary problem."""
         call = self._call(request)
         text = await self._body(request, call)
         inputs: pydantic.BaseModel = schema.parse(self.service.program.schema.predict, text)
-        self._check_keys()
-        self.service.admission.check()
+        self.service.check((inputs,), call, queue=True)
         return EventStream(self.service, inputs, call)
 
     async def batch(self, request: Request) -> Response:
@@ -76,7 +76,7 @@ class Public:
         began, call = time.monotonic(), self._call(request)
         text = await self._body(request, call)
         items: Sequence[pydantic.BaseModel] = schema.parse(self.service.program.schema.batch, text)
-        self._check_keys()
+        self.service.check(items, call, queue=False)
         batch = Batch(self.service, items, call)
         results = await wire.finish(
             batch.run(), request.receive, seconds=call.remaining(), give_up=batch.give_up
@@ -105,14 +105,6 @@ class Public:
     async def _body(self, request: Request, call: Call) -> bytes:
         most = self.document.serving.max_request_bytes
         return await wire.body(request, most, call.remaining())
-
-    def _check_keys(self) -> None:
-        """Refuse before a slot is taken; a client learns the reason, the place stays inside."""
-        for model in self.document.models:
-            if model.key_secret and self.health.keys[model.name].read() is None:
-                raise LMCredentialsMissing(
-                    f"The key of model {model.name!r} is missing.", retry_after=5
-                )
 
 
 def build(public: Public) -> ASGIApp:

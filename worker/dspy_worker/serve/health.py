@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspy_worker.contract.state import Credential, WorkerState
 from dspy_worker.edge import keys
+from dspy_worker.errors import LMCredentialsMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,18 @@ class Health:
             where = self.keys[missing[0]].where
             return "LMCredentialsMissing", f"The key of model {missing[0]!r} is not in {where}."
         return "", ""
+
+    def check_keys(self) -> None:
+        """Refuse before a slot is taken; a client learns the reason, the place stays inside.
+
+        Raises:
+            LMCredentialsMissing: A model's key is missing.
+        """
+        for model in self.document.models:
+            if model.key_secret and self.keys[model.name].read() is None:
+                raise LMCredentialsMissing(
+                    f"The key of model {model.name!r} is missing.", retry_after=5
+                )
 
     def state(self) -> WorkerState:
         """Return the report that the operator reads."""

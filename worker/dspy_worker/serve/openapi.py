@@ -48,7 +48,11 @@ _EVENTS = (
 _FIXED = ("Usage", "PredictResponse", "BatchResponse", "FeedbackResponse", "Problem")
 """Schemas that are the same for all programs."""
 _REQUEST_HEADER = {"X-Request-Id": "Name of the request, as in the logs."}
-_DEGRADED_HEADER = {"X-Degraded": "fallback, where a fallback model has answered."}
+_DEGRADED_HEADER = {"X-Degraded": "fallback: another model has answered; stale: it is old."}
+_CACHE_HEADERS = {
+    "Cache-Status": "Whether the answer was kept, as RFC 9211 has it.",
+    "Age": "Seconds since a kept answer was made.",
+}
 _PREDICTION_HEADERS = {"X-Prediction-Id": "The `id` of the answer.", **_DEGRADED_HEADER}
 _WAIT = "Wait at most so many seconds; it can only shorten the app's limit."
 _CONTROL = "no-cache: no kept answer is wanted. no-store: and the answer must not be kept."
@@ -72,7 +76,7 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
             "description": program.instructions or f"A DSPy program of type {program.kind}.",
         },
         "paths": {
-            "/v1/predict": {"post": _predict(example, refs)},
+            "/v1/predict": {"post": _predict(example, refs, cached=app.cache is not None)},
             "/v1/predict/stream": {"post": _stream(example, refs)},
             "/v1/batch": {"post": _batch(example, app.serving.max_batch_size, refs)},
             "/v1/feedback": {"post": _feedback(refs)},
@@ -83,7 +87,8 @@ def document(app: AppDocument, program: Program, version: str) -> dict[str, Any]
     }
 
 
-def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _predict(example: Any, refs: Refs, *, cached: bool) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    headers = {**_PREDICTION_HEADERS, **(_CACHE_HEADERS if cached else {})}
     return {
         "operationId": "predict",
         "summary": "Ask the program once.",
@@ -91,7 +96,7 @@ def _predict(example: Any, refs: Refs) -> dict[str, Any]:  # noqa: ANN401 - JSON
         "requestBody": _body(refs["PredictRequest"], {"inputs": example}),
         "responses": {
             "200": {
-                **_answer("The answer.", refs["PredictResponse"], **_PREDICTION_HEADERS),
+                **_answer("The answer.", refs["PredictResponse"], **headers),
                 "links": {"feedback": _FEEDBACK_LINK},
             },
             **_problems(refs["Problem"], _ASKING),
@@ -318,7 +323,14 @@ def _answered(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON schem
     found["properties"]["degraded"] = {
         "type": "array",
         "items": {"type": "string"},
-        "description": "Only where the answer is worse than usual; fallback:NAME is a model's.",
+        "description": "Only where the answer is worse than usual: fallback:NAME, stale.",
+    }
+    found["properties"]["cached"] = {
+        "description": "Only where the answer was not made for this request.",
+        **_object(
+            level={"enum": ["memory", "redis", "disk", "flight"]},
+            ageSeconds={"type": "number", "minimum": 0},
+        ),
     }
     return found
 

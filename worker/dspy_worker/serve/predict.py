@@ -58,6 +58,7 @@ class Service:
         label: What predictions are noted under.
         shelf: Keeps answers.
         notebook: Notes predictions.
+        may_ask: Raises a WorkerError where the program cannot be asked at all.
         name: Returns a new name for a prediction.
     """
 
@@ -67,6 +68,7 @@ class Service:
     label: Label = field(default_factory=lambda: Label(app="", variant=""))
     shelf: Shelf = field(default_factory=NoShelf)
     notebook: Notebook = field(default_factory=NoNotebook)
+    may_ask: Callable[[], None] = field(default_factory=lambda: lambda: None)
     name: Callable[[], str] = field(default_factory=lambda: new_id)
 
     async def predict(
@@ -83,7 +85,7 @@ class Service:
             inputs: The checked inputs.
             call: Deadline and usage of this prediction.
             patient: Whether it may wait even if the queue is full.
-            started: Called when it has a slot.
+            started: Called once when it has a slot, or an answer without one.
 
         Raises:
             WorkerError: There is no answer; the message is for the client.
@@ -92,12 +94,14 @@ class Service:
         values = schema.values(inputs)
 
         async def ask() -> dict[str, Any]:
+            self.may_ask()
             async with self.admission.slot(patient=patient) as waited:
                 call.waited += waited
-                started()
+                begin()
                 return await self._ask(values, call)
 
-        plain = functools.cache(lambda: inputs.model_dump(mode="json"))
+        begin = functools.cache(started)
+        plain = _plain(inputs)
         try:
             answer = await self.shelf.answer(plain, call, ask)
         except WorkerError as error:
@@ -108,7 +112,36 @@ class Service:
             reason = DeadlineExceeded.reason if late else CLIENT_GONE
             self._note(plain, None, call, began, error=reason)
             raise
+        begin()
         return self._told(answer, call, began, self._note(plain, answer, call, began))
+
+    def recall(self, inputs: pydantic.BaseModel, call: Call) -> dict[str, Any] | None:
+        """Answer one request at once if a good answer is at hand; no task is needed for that."""
+        began = time.monotonic()
+        plain = _plain(inputs)
+        answer = self.shelf.recall(plain, call)
+        if answer is None:
+            return None
+        return self._told(answer, call, began, self._note(plain, answer, call, began))
+
+    def check(self, items: Iterable[pydantic.BaseModel], call: Call, *, queue: bool) -> None:
+        """Refuse at once what would be refused later, unless an answer is at hand.
+
+        Args:
+            items: The checked inputs.
+            call: The request's call.
+            queue: Whether a full queue is a reason, too.
+
+        Raises:
+            WorkerError: Nothing can be asked now.
+        """
+        try:
+            self.may_ask()
+            if queue:
+                self.admission.check()
+        except WorkerError:
+            if not any(self.shelf.holds(_plain(item), call) for item in items):
+                raise
 
     def _told(self, answer: Answer, call: Call, began: float, name: str) -> dict[str, Any]:
         """Count an answer and return it as clients get it."""
@@ -196,6 +229,19 @@ class Service:
         if self.program.kind in {"Predict", "ChainOfThought", "ReAct"}:
             return LMAnswerUnusable(f"The language model's answer does not fit: {which}.")
         return ProgramRaised(f"The program's answer lacks or has a wrong value for: {which}.")
+
+
+def _plain(inputs: pydantic.BaseModel) -> Callable[[], Mapping[str, Any]]:
+    """Return what gives the inputs as JSON values; they are made once, if at all."""
+    made: list[Mapping[str, Any]] = []
+
+    def plain() -> Mapping[str, Any]:
+        # functools.cache would take longer to wrap this than this takes.
+        if not made:
+            made.append(inputs.model_dump(mode="json"))
+        return made[0]
+
+    return plain
 
 
 def kinds(reasons: Iterable[str]) -> list[str]:

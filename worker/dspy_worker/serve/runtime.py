@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import dspy
 
+from dspy_worker.cache.shelf import NoShelf
+from dspy_worker.contract import connections
 from dspy_worker.core.limiter import Limits
 from dspy_worker.edge import adapter, engine, keys
 from dspy_worker.edge.attempts import Link
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from dspy_worker.cache.shelf import Shelf
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.edge.companion import Companion
     from dspy_worker.serve.program import Program
@@ -89,13 +92,17 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
         companions=_companions(keeper),
     )
     label = _label(document, folders)
+    shelf, kept = _shelf(document, label.variant, metrics, folders)
+    health.companions = (*health.companions, *kept)
     sealed = seal.Seal(label, keys.find_token(folders.ops_token), folders.data)
     service = Service(
         program=loaded,
         admission=health.admission,
         metrics=metrics,
         label=label,
+        shelf=shelf,
         notebook=keeper or NoNotebook(),
+        may_ask=health.check_keys,
         name=sealed.name,
     )
     return Runtime(
@@ -176,6 +183,24 @@ def _language_model(links: tuple[Link, ...]) -> dspy.LM:
     except (ValueError, TypeError, dspy.LMError) as error:
         names = ", ".join(link.model.name for link in links)
         raise LoadError(f"spec.models ({names}) cannot be used: {error}") from error
+
+
+def _shelf(
+    document: AppDocument, variant: str, metrics: Metrics, folders: Folders
+) -> tuple[Shelf, tuple[Companion, ...]]:
+    """Return what keeps answers, and what has to be started for it."""
+    if document.cache is None:
+        return NoShelf(), ()
+    # An app without a cache neither loads nor needs what only the cache does.
+    from dspy_worker.cache import build  # noqa: PLC0415
+    from dspy_worker.edge.redislink import RedisLink  # noqa: PLC0415
+
+    url = keys.find_url(connections.REDIS, folders.connections)
+    # Outside of a cluster the same document works without Redis.
+    wanted = document.redis is not None and (folders.connections or url.read())
+    link = RedisLink(url) if wanted else None
+    cache = build.build(document, variant, metrics.registry, link=link, data=folders.data)
+    return cache.keeper, (link, cache.caretaker) if link else (cache.caretaker,)
 
 
 def _admission(document: AppDocument, metrics: Metrics) -> Admission:

@@ -1,0 +1,77 @@
+"""The command line: `dspy-worker cache clear | bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dspy_worker import contract
+
+# Commands import what they run, as in dspy_worker.main.
+# ruff: noqa: PLC0415
+
+cli = typer.Typer(no_args_is_help=True, help="Look after kept answers (spec.cache).")
+
+_App = Annotated[Path, typer.Argument(metavar="APP", help="A DSPyApp as YAML or JSON.")]
+_Connections = Annotated[Path | None, typer.Option(help="Holds redis/url; else DSPY_URL_REDIS.")]
+_Data = Annotated[Path | None, typer.Option(help="Data folder; default: by user and app.")]
+
+
+@cli.command()
+def clear(
+    app: _App,
+    variant: Annotated[str, typer.Option(help="Only answers of this variant.")] = "",
+    tenant: Annotated[str, typer.Option(help="Only answers of this tenant.")] = "",
+    connections_dir: _Connections = None,
+    data_dir: _Data = None,
+) -> None:
+    """Clear APP's answers in Redis and on disk; running pods forget theirs within two seconds."""
+    from dspy_worker.cache import clearing
+    from dspy_worker.contract import connections
+    from dspy_worker.edge import keys, logs
+    from dspy_worker.errors import LoadError
+    from dspy_worker.serve import files
+
+    logs.silence()
+    try:
+        document = files.document(app)
+        wish = clearing.Wish(variant=variant, tenant=tenant)
+        url = keys.find_url(connections.REDIS, connections_dir)
+        folder = data_dir or files.data_dir(document)
+        done = list(clearing.clear(document, wish, url, folder))
+    except LoadError as error:
+        _fail(str(error))
+    typer.echo("\n".join(done) or "neither Redis nor a file of answers is here: nothing to clear")
+
+
+@cli.command()
+def bench(
+    trace: Annotated[
+        Path | None, typer.Option(help="Questions in their order, one a line; default: a Zipf law.")
+    ] = None,
+    lookups: Annotated[int, typer.Option(min=1, help="Questions of the built-in trace.")] = 20_000,
+    different: Annotated[int, typer.Option(min=1, help="Different ones among them.")] = 5_000,
+    answer_bytes: Annotated[int, typer.Option(min=16, help="Size of an answer.")] = 512,
+    memory_bytes: Annotated[int, typer.Option(min=1_048_576, help="As in spec.cache.")] = 1_048_576,
+    connections_dir: _Connections = None,
+) -> None:
+    """Print hit rates and times of each level on a trace; Redis only where its URL is known."""
+    from dspy_worker.cache import trial
+    from dspy_worker.contract import connections
+    from dspy_worker.edge import keys, logs
+
+    logs.silence()
+    url = keys.find_url(connections.REDIS, connections_dir)
+    try:
+        questions = trial.read(trace) if trace else trial.zipf(lookups, different)
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{trace} cannot be read: {error}")
+    plan = trial.Plan(answer_bytes=answer_bytes, memory_bytes=memory_bytes)
+    typer.echo(trial.run(questions, plan, url))
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"dspy-worker: {message}", err=True)
+    raise typer.Exit(contract.EXIT_PROGRAM_FAILED)
