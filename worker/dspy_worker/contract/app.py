@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from dspy_worker.contract import connections, models, reader, typeexpr
+from dspy_worker.contract import budgets, connections, models, reader, typeexpr
+from dspy_worker.contract.budgets import Budget
 from dspy_worker.contract.connections import Connection
 from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.reader import DocumentError
@@ -35,7 +36,7 @@ SERVING_FIELDS = (
     "includeReasoning",
 )
 """The part of `spec.serving` that the worker reads; the rest concerns only the pods."""
-RUNTIME_PARTS = ("redis",)
+RUNTIME_PARTS = ("redis", "budgets")
 """Optional parts of the spec that the worker reads as they are."""
 
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
@@ -55,6 +56,7 @@ _TAKEN = {
 __all__ = [
     "AppDocument",
     "BreakerPolicy",
+    "Budget",
     "Connection",
     "DocumentError",
     "Model",
@@ -150,6 +152,7 @@ class AppDocument:
         digest: SHA-256 (hex) of the canonical JSON of `worker_document`.
         program_digest: SHA-256 (hex) of the canonical JSON of `spec.program` alone.
         redis: Where answers and budgets are shared between pods; None for every pod by itself.
+        budgets: What it may cost.
     """
 
     name: str
@@ -160,6 +163,7 @@ class AppDocument:
     digest: str
     program_digest: str
     redis: Connection | None = None
+    budgets: tuple[Budget, ...] = ()
 
     def connections(self) -> tuple[Connection, ...]:
         """Return the servers that the worker uses beside the models."""
@@ -172,6 +176,15 @@ class AppDocument:
     def chain(self) -> tuple[Model, ...]:
         """Return the first model and its fallbacks, in the order in which they are asked."""
         return models.chain(self.models)
+
+    def chains(self) -> tuple[tuple[Model, ...], ...]:
+        """Return the usual chain, and those that begin with the cheaper model of a budget."""
+        cheaper = dict.fromkeys(b.cheaper_model for b in self.budgets if b.cheaper_model)
+        return (self.chain(), *(models.chain(self.models, first=name) for name in cheaper))
+
+    def asked(self) -> tuple[Model, ...]:
+        """Return each model that the program may ask, once."""
+        return tuple({model.name: model for chain in self.chains() for model in chain}.values())
 
 
 def load(document: object) -> AppDocument:
@@ -186,17 +199,20 @@ def load(document: object) -> AppDocument:
     top = reader.Node(document, "")
     _check_kind(top)
     metadata, spec = top.node("metadata"), top.node("spec")
-    redis = spec.optional("redis")
-    return AppDocument(
+    redis, known = spec.optional("redis"), models.read(spec)
+    found = AppDocument(
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
         program=_program(spec.node("program")),
-        models=models.read(spec),
+        models=known,
         serving=_serving(spec.node("serving", default={})),
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
         program_digest=digest(spec.node("program").mapping()),
         redis=connections.read(redis, connections.REDIS) if redis else None,
+        budgets=budgets.read(spec, known),
     )
+    budgets.check_known_cost(spec, found.budgets, found.asked())
+    return found
 
 
 def worker_document(document: Mapping[str, Any]) -> dict[str, Any]:
