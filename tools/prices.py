@@ -9,7 +9,7 @@ has no room for that, and a wrong price would be worse than none.
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import importlib.metadata
 import json
 import sys
@@ -37,7 +37,7 @@ def names(match: Any) -> set[str]:  # noqa: ANN401 - one of several clauses
     return set()
 
 
-def current(prices: Any, today: datetime.date) -> Any:  # noqa: ANN401 - one price or several
+def current(prices: Any, today: dt.date) -> Any:  # noqa: ANN401 - one price or several
     """Return the price of a day; None where it depends on more than the day."""
     if not isinstance(prices, list):
         return prices
@@ -61,7 +61,7 @@ def row(price: Any) -> list[str] | None:  # noqa: ANN401 - the package's own typ
     return [f"{given[k]:f}" for k in order if k in given]
 
 
-def models(provider: types.Provider, today: datetime.date) -> dict[str, list[str]]:
+def models(provider: types.Provider, today: dt.date) -> dict[str, list[str]]:
     """Return the rows of a provider's models by each of their names."""
     found: dict[str, list[str]] = {}
     for model in provider.models:
@@ -72,7 +72,7 @@ def models(provider: types.Provider, today: datetime.date) -> dict[str, list[str
     return dict(sorted(found.items()))
 
 
-def table(today: datetime.date) -> str:
+def table(today: dt.date) -> str:
     """Return the text of the file."""
     head = {
         "source": f"{PACKAGE} {importlib.metadata.version(PACKAGE)}, MIT license",
@@ -97,8 +97,8 @@ def main(arguments: list[str]) -> int:
     check = parser.parse_args(arguments).check
     if check:
         old = TABLE.read_text()
-        return int(old != table(datetime.date.fromisoformat(json.loads(old)["date"])))
-    TABLE.write_text(table(datetime.datetime.now(datetime.UTC).date()))
+        return int(old != table(dt.date.fromisoformat(json.loads(old)["date"])))
+    TABLE.write_text(table(dt.datetime.now(dt.UTC).date()))
     print(f"written: {TABLE}")
     return 0
 

@@ -173,18 +173,15 @@ class AppDocument:
         """Return how much the worker may keep on disk; 0 where it keeps nothing."""
         return 0
 
-    def chain(self) -> tuple[Model, ...]:
-        """Return the first model and its fallbacks, in the order in which they are asked."""
-        return models.chain(self.models)
-
-    def chains(self) -> tuple[tuple[Model, ...], ...]:
-        """Return the usual chain, and those that begin with the cheaper model of a budget."""
-        cheaper = dict.fromkeys(b.cheaper_model for b in self.budgets if b.cheaper_model)
-        return (self.chain(), *(models.chain(self.models, first=name) for name in cheaper))
+    def chain(self, first: str | None = None) -> tuple[Model, ...]:
+        """Return a model, usually the first, and its fallbacks in the order of asking."""
+        return models.chain(self.models, first)
 
     def asked(self) -> tuple[Model, ...]:
         """Return each model that the program may ask, once."""
-        return tuple({model.name: model for chain in self.chains() for model in chain}.values())
+        cheaper = [b.cheaper_model for b in self.budgets if b.cheaper_model]
+        chains = [self.chain(), *map(self.chain, cheaper)]
+        return tuple({model.name: model for chain in chains for model in chain}.values())
 
 
 def load(document: object) -> AppDocument:

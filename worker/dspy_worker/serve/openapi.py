@@ -23,7 +23,7 @@ _PROBLEMS = {
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
     "422": "The inputs do not fit the program; `errors` says where.",
-    "429": "Too many requests at once; see Retry-After.",
+    "429": "Too many requests at once, or a budget is spent; see Retry-After.",
     "500": "The program failed.",
     "502": "The language model failed, or its answer was not usable.",
     "503": "The worker cannot answer now.",
@@ -150,7 +150,9 @@ def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
         "description": description,
         "headers": {
             "X-Request-Id": _header("Name of the request, as in the logs."),
-            "X-Degraded": _header("fallback, where a fallback model has answered."),
+            "X-Degraded": _header(
+                "fallback, where a fallback model has answered; budget, where a cheaper one has."
+            ),
         },
         "content": {"application/json": {"schema": schema}},
     }
@@ -209,9 +211,17 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 def _fixed(refs: Refs) -> dict[str, Any]:
     counts = {"type": "integer", "minimum": 0}
     usage = dict.fromkeys(("inputTokens", "outputTokens", "calls"), counts)
+    cost = {
+        "type": "string",
+        "description": "US dollars as a decimal; only where the price of all calls is known.",
+    }
     name = {"type": "string", "format": "uuid"}
     return {
-        "Usage": {"type": "object", "properties": usage, "required": list(usage)},
+        "Usage": {
+            "type": "object",
+            "properties": {**usage, "costUsd": cost},
+            "required": list(usage),
+        },
         "PredictResponse": _answered(
             prediction=refs["Prediction"],
             id=name,
@@ -259,7 +269,7 @@ def _answered(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON schem
     found["properties"]["degraded"] = {
         "type": "array",
         "items": {"type": "string"},
-        "description": "Only where the answer is worse than usual; fallback:NAME is a model's.",
+        "description": "Only where the answer is worse than usual: fallback:MODEL, budget:BUDGET.",
     }
     return found
 
