@@ -1,11 +1,14 @@
 -- Adds what a pod spent while Redis was away, once, however often it is sent.
 -- KEYS  an account's hash, the hash of its budget's totals
--- ARGV  name of the posting, nanos, end of the period
-if redis.call('HSETNX', KEYS[1], 'post:' .. ARGV[1], '1') == 1 then
-  local last = string.format('%.0f', tonumber(ARGV[3]) + 172800000)
-  for _, key in ipairs(KEYS) do
-    redis.call('HINCRBY', key, 'spent', ARGV[2])
-    redis.call('PEXPIREAT', key, last)
-  end
+-- ARGV  name of the posting, nanos, end of the period, what the pod knows of the account: its
+--       birth mark and what was spent
+-- Returns what `tell` tells of the account.
+local account, total = KEYS[1], KEYS[2]
+recall(account, total, ARGV[1], ARGV[3], ARGV[4], ARGV[5])
+if redis.call('HSETNX', account, 'post:' .. ARGV[1], '1') == 1 then
+  add(account, total, 'spent', ARGV[2])
+  keep(total, ARGV[3])
 end
-return redis.call('HGET', KEYS[1], 'spent')
+local answer = {}
+tell(answer, account, total)
+return answer

@@ -18,7 +18,7 @@ import threading
 import uuid
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dspy_worker.core import period
 from dspy_worker.core.book import Line, Outcome
@@ -66,6 +66,17 @@ class _Posting:
     nanos: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Account:
+    """What Redis told of an account; `born` tells it from one of before it lost its memory."""
+
+    line: Line
+    born: str
+
+
+_NOTHING = _Account(line=Line(spent=0, reserved=0, all_spent=0, all_reserved=0), born="")
+
+
 class RedisLedger:
     """Accounts in Redis."""
 
@@ -78,7 +89,7 @@ class RedisLedger:
         self._link = link
         self._scripts = {name: Script(name) for name in ("reserve", "settle", "post")}
         self._offset = unix_ms() - monotonic_ms()
-        self._known: dict[str, Line] = {}
+        self._known: dict[str, _Account] = {}
         self._totals: dict[str, tuple[int, int]] = {}
         self._spare = self._new_spare()
         self._unposted: dict[str, tuple[Spot, int]] = {}
@@ -120,7 +131,7 @@ class RedisLedger:
         name = uuid.uuid4().hex
         for _ in range(_TURNS if self._link.is_open else 0):
             hold = self._hold(wish, name)
-            keys, arguments = _reservation(hold, wish, self._floors(hold.spots))
+            keys, arguments = _reservation(hold, wish, self._knowledge(hold.spots))
             try:
                 answer = await self._link.ask(
                     lambda client, k=keys, a=arguments: self._scripts["reserve"].run(client, k, a)  # type: ignore[misc]
@@ -139,7 +150,7 @@ class RedisLedger:
         name = uuid.uuid4().hex
         for _ in range(_TURNS if self._link.is_open else 0):
             hold = self._hold(wish, name)
-            keys, arguments = _reservation(hold, wish, self._floors(hold.spots))
+            keys, arguments = _reservation(hold, wish, self._knowledge(hold.spots))
             try:
                 answer = self._link.ask_in_thread(
                     lambda client, k=keys, a=arguments: self._scripts["reserve"].run_blocking(  # type: ignore[misc]
@@ -177,9 +188,10 @@ class RedisLedger:
         spots = ledger.spots(self._app, wish.claims, self.now())
         return Hold(name=name, amount=wish.amount, spots=spots)
 
-    def _floors(self, spots: Iterable[Spot]) -> list[int]:
-        known = [self._known.get(spot.key) for spot in spots]
-        return [0 if line is None else line.spent for line in known]
+    def _knowledge(self, spots: Iterable[Spot]) -> list[tuple[str, int]]:
+        """Return birth mark and spent money of accounts, as they were when Redis last told."""
+        found = [self._known.get(spot.key, _NOTHING) for spot in spots]
+        return [(known.born, known.line.spent) for known in found]
 
     def _read(self, answer: Sequence[bytes], hold: Hold, wish: Wish) -> Verdict | None:
         """Return what an answer means; None if Redis is in another period than was named."""
@@ -187,25 +199,28 @@ class RedisLedger:
         self._offset = now - monotonic_ms()
         if status == "turned":
             return None
-        rows = [answer[i : i + 5] for i in range(3, len(answer), 5)]
-        lines = tuple(_line(row) for row in rows)
-        self._learn(hold.spots, lines)
+        accounts = _accounts(answer[3:])
+        self._learn(hold.spots, accounts)
         outcome = Outcome(
             refused=place - 1 if status == "refused" else None,
             soft=place - 1 if status == "soft" else None,
-            lines=lines,
+            lines=tuple(account.line for account in accounts),
         )
         spots = tuple(
-            replace(spot, born=row[4].decode()) for spot, row in zip(hold.spots, rows, strict=True)
+            replace(spot, born=account.born)
+            for spot, account in zip(hold.spots, accounts, strict=True)
         )
         return ledger.verdict(wish, replace(hold, spots=spots), outcome, now)
 
-    def _learn(self, spots: Iterable[Spot], lines: Iterable[Line]) -> None:
+    def _learn(self, spots: Iterable[Spot], accounts: Iterable[_Account]) -> None:
         with self._lock:
-            for spot, line in zip(spots, lines, strict=True):
-                before = self._known.pop(spot.key, line)
-                # Answers may overtake each other, and Redis may forget: money stays spent.
-                self._known[spot.key] = replace(line, spent=max(line.spent, before.spent))
+            for spot, account in zip(spots, accounts, strict=True):
+                before = self._known.pop(spot.key, _NOTHING)
+                line = account.line
+                if before.born == account.born:  # answers may overtake each other
+                    line = replace(line, spent=max(line.spent, before.line.spent))
+                self._known[spot.key] = _Account(line=line, born=account.born)
+                self._totals.pop(spot.total, None)
                 self._totals[spot.total] = (line.all_spent, line.all_reserved)
             while len(self._known) > KNOWN:
                 self._known.pop(next(iter(self._known)))
@@ -226,10 +241,10 @@ class RedisLedger:
         return found if found.hold is None else replace(found, hold=replace(found.hold, away=True))
 
     def _floor_alone(self, spot: Spot) -> int:
-        known = self._known.get(spot.key)
+        known = self._known.get(spot.key, _NOTHING).line
         owed = self._unposted.get(spot.key, (spot, 0))[1]
         owed += sum(posting.nanos for posting in self._postings if posting.spot.key == spot.key)
-        return owed if known is None else owed + known.spent + known.reserved
+        return owed + known.spent + known.reserved
 
     def _take_back(self, hold: Hold) -> None:
         """Release a reservation of which nobody knows whether Redis has made it."""
@@ -283,8 +298,12 @@ class RedisLedger:
             posting = self._postings[0]
             keys = [posting.spot.key, posting.spot.total]
             arguments = [posting.name, posting.nanos, posting.spot.span.end]
-            await self._link.ask(lambda c, k=keys, a=arguments: self._scripts["post"].run(c, k, a))  # type: ignore[misc]
+            arguments += self._knowledge([posting.spot])[0]
+            answer = await self._link.ask(
+                lambda client, k=keys, a=arguments: self._scripts["post"].run(client, k, a)  # type: ignore[misc]
+            )
             self._postings.popleft()
+            self._learn([posting.spot], _accounts(answer))
 
     async def _send_settlements(self) -> None:
         """Send the oldest ones; what has failed goes to the end of the queue."""
@@ -301,14 +320,14 @@ class RedisLedger:
     async def _send_one(self, one: _Settlement) -> None:
         spots = one.hold.spots
         arguments: list[object] = [one.hold.name, one.hold.amount, one.cost, int(one.repeated)]
-        for spot in spots:
-            arguments += [spot.span.end, spot.born]
+        for spot, known in zip(spots, self._knowledge(spots), strict=True):
+            arguments += [spot.span.end, spot.born, *known]
         keys = _keys(spots)
         one.repeated = True
         answer = await self._link.ask(
             lambda client: self._scripts["settle"].run(client, keys, arguments)
         )
-        self._learn(spots, [_line(answer[i : i + 4]) for i in range(0, len(answer), 4)])
+        self._learn(spots, _accounts(answer))
 
     async def _refresh(self) -> None:
         """Look at the sums now and then: other pods spend too, and pods that were killed."""
@@ -325,7 +344,7 @@ class RedisLedger:
         if claims:
             nothing = ledger.Wish(amount=0, milliseconds=0, claims=claims, heed_soft=False)
             hold = self._hold(nothing, uuid.uuid4().hex)
-            keys, arguments = _reservation(hold, nothing, self._floors(hold.spots))
+            keys, arguments = _reservation(hold, nothing, self._knowledge(hold.spots))
             answer = await self._link.ask(
                 lambda client: self._scripts["reserve"].run(client, keys, arguments)
             )
@@ -342,16 +361,23 @@ def _keys(spots: Iterable[Spot]) -> list[str]:
     return [key for spot in spots for key in (spot.key, f"{spot.key}:open", spot.total)]
 
 
-def _reservation(hold: Hold, wish: Wish, floors: Sequence[int]) -> tuple[list[str], list[object]]:
+def _reservation(
+    hold: Hold, wish: Wish, knowledge: Sequence[tuple[str, int]]
+) -> tuple[list[str], list[object]]:
     """Return keys and arguments of the script that reserves."""
     arguments: list[object] = [hold.name, wish.amount, wish.milliseconds, int(wish.heed_soft)]
-    for spot, floor in zip(hold.spots, floors, strict=True):
+    for spot, known in zip(hold.spots, knowledge, strict=True):
         budget, soft = spot.claim.budget, spot.claim.budget.soft
         arguments += [spot.span.start, spot.span.end, budget.limit, -1 if soft is None else soft]
-        arguments += [int(budget.enforced), floor]
+        arguments += [int(budget.enforced), *known]
     return _keys(hold.spots), arguments
 
 
-def _line(row: Sequence[Any]) -> Line:
-    spent, reserved, all_spent, all_reserved = (int(value) for value in row[:4])
-    return Line(spent=spent, reserved=reserved, all_spent=all_spent, all_reserved=all_reserved)
+def _accounts(rows: Sequence[bytes]) -> list[_Account]:
+    """Return what a script tells of accounts, five values of each."""
+    found = []
+    for start in range(0, len(rows), 5):
+        spent, reserved, all_spent, all_reserved = map(int, rows[start : start + 4])
+        line = Line(spent=spent, reserved=reserved, all_spent=all_spent, all_reserved=all_reserved)
+        found.append(_Account(line=line, born=rows[start + 4].decode()))
+    return found

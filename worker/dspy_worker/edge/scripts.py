@@ -16,8 +16,9 @@ class Script:
     """One script, asked for by its hash; Redis gets the text when it does not know it."""
 
     def __init__(self, name: str) -> None:
-        """Read `NAME.lua`."""
-        self._text = Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+        """Read `NAME.lua`, and `account.lua` before it."""
+        files = [Path(__file__).with_name(f"{part}.lua") for part in ("account", name)]
+        self._text = "\n".join(file.read_text(encoding="utf-8") for file in files)
         self._hash = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324 - Redis' own choice
 
     async def run(self, client: Any, keys: Sequence[str], arguments: Sequence[object]) -> Any:  # noqa: ANN401 - redis-py's client and answer
