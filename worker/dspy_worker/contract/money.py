@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 NANOS = 1_000_000_000
 """Billionths in a dollar."""
 MILLION = 1_000_000
+_LARGEST = 1_000_000 * NANOS
+"""Redis' scripts count in doubles, which are exact up to nine times as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +48,17 @@ def nanos(text: str) -> int:
     """Return an amount that is written in dollars.
 
     Raises:
-        ValueError: It is no decimal number, negative, or finer than a billionth.
+        ValueError: It is no decimal number, negative, above a million or finer than a billionth.
     """
     try:
         amount = Decimal(text) * NANOS
-    except InvalidOperation:
+    except ArithmeticError:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
+    if (
+        not amount.is_finite()
+        or not 0 <= amount <= _LARGEST
+        or amount != amount.to_integral_value()
+    ):
         raise ValueError(f"{text!r} is not an amount in US dollars such as '12.50'")
     return int(amount)
 

@@ -36,7 +36,7 @@ def input_tokens(request: lm15.Request) -> int:
         found += PART_TOKENS + _parts(message.parts)
     if request.tools:
         found += TOOLS_TOKENS + _bytes(request.tools)
-    return found + _bytes(request.config.response_format)
+    return found + _bytes(request.config.response_format) + _bytes(request.config.extensions)
 
 
 def output_tokens(request: lm15.Request) -> int:
