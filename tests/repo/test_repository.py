@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import dspy_operator.edge.telemetry
+import dspy_worker.edge.costs
 import dspy_worker.edge.telemetry
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,7 @@ def test_every_condition_reason_stands_in_the_reference() -> None:
 def test_every_metric_stands_in_the_reference() -> None:
     reference = (ROOT / "docs/reference/metrics.md").read_text()
     worker = dspy_worker.edge.telemetry.Metrics("app").registry
+    dspy_worker.edge.costs.Costs(worker, "app")
     operator = dspy_operator.edge.telemetry.Telemetry().registry
     names = {
         f"{family.name}_total" if family.type == "counter" else family.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -105,10 +106,13 @@ def world(
             shared: bool = True,
             models: tuple[dict[str, Any], ...] = (),
             folder: Path | None = None,
+            model: dict[str, Any] | None = None,
         ) -> Worker:
             here = folder or tmp_path_factory.mktemp("worker")
             (here / "shop.py").write_text(SHOP)
-            described = worker_process.document(lm.url, program, model=MODEL, **LIMITS)
+            described = worker_process.document(
+                lm.url, program, model=MODEL | (model or {}), **LIMITS
+            )
             spec = described["spec"] | {"budgets": budgets}
             spec["models"] += [{"endpoint": lm.url, **model} for model in models]
             described["spec"] = spec | ({"redis": REDIS} if shared else {})
@@ -155,6 +159,30 @@ def test_an_answer_tells_what_it_cost_and_the_budget_notes_the_same(
     assert float(answer["usage"]["costUsd"]) == pytest.approx(world.billed())
     assert metric(worker, "dspy_cost_usd_total", model="main") == pytest.approx(world.billed())
     until(lambda: world.noted("day") == {"spent": pytest.approx(world.billed()), "reserved": 0})
+
+
+def test_batches_and_streams_tell_their_cost_too(world: World) -> None:
+    worker = world.start(budgets=[day()])
+    body = {"inputs": [{"text": "A zebra."}, {"text": "A saw."}]}
+    batch = httpx.post(f"{worker.url}/v1/batch", json=body).json()
+    billed = world.billed()
+
+    body = {"inputs": {"text": "A zebra."}}
+    stream = httpx.post(f"{worker.url}/v1/predict/stream", json=body).text
+    result = json.loads(stream.split("event: result\ndata: ")[1])
+
+    assert float(batch["usage"]["costUsd"]) == pytest.approx(billed)
+    assert float(result["usage"]["costUsd"]) == pytest.approx(world.billed() - billed)
+
+
+def test_a_model_without_a_price_tells_no_cost(world: World) -> None:
+    unknown = {"price": None, "maxTokens": None}
+    worker = world.start(budgets=[], model=unknown)
+
+    answer = worker.predict(text="A zebra.").json()
+
+    assert "costUsd" not in answer["usage"]
+    assert metric(worker, "dspy_cost_unknown_total", model="main") == 1
 
 
 def test_two_hundred_requests_on_three_pods_do_not_overspend(world: World) -> None:
