@@ -143,7 +143,7 @@ class TheSame(RuleBasedStateMachine):
             account = self.book.accounts[spot.key]
             if hold.name in account.open:
                 account.open[hold.name] = (hold.amount, 0)
-                self.client.zadd(f"{spot.key}:open", {f"{hold.name}:{hold.amount}": 0}, xx=True)
+                self.client.zadd(spot.open, {f"{hold.name}:{hold.amount}": 0}, xx=True)
 
     @rule()
     def look(self) -> None:
@@ -242,7 +242,7 @@ async def sent(found: RedisLedger) -> None:
 def held(server: RedisProcess, budget: Budget) -> dict[str, int]:
     with server.client() as client:
         keys = [k for k in client.scan_iter("dspy:*") if f":budget:{budget.name}:" in k]
-        (total,) = [k for k in keys if ":of:" not in k]
+        (total,) = [k for k in keys if ":of:" not in k and ":open:" not in k]
         return {k: int(v) for k, v in client.hgetall(total).items()}
 
 
@@ -356,6 +356,21 @@ async def test_threads_and_the_event_loop_share_a_ledger(redis_server: RedisProc
         await sent(found)
 
     assert held(redis_server, SHARED) == {"spent": 41, "reserved": 0}
+
+
+async def test_no_tenant_has_a_name_that_is_in_the_way_of_another(
+    redis_server: RedisProcess,
+) -> None:
+    async with pod(redis_server) as (found, link):
+        for tenant in ("blue", "blue:open", "open:blue", "of:blue", "", ":open"):
+            verdict = await found.reserve(wish(10, claims=claims(tenant)))
+            assert verdict.hold is not None
+            assert not verdict.hold.away
+            found.settle(verdict.hold, 7)
+        await sent(found)
+        assert link.is_open
+
+    assert held(redis_server, EACH) == {"spent": 42, "reserved": 0}
 
 
 async def test_a_cancelled_reservation_is_taken_back(redis_server: RedisProcess) -> None:

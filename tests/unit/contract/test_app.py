@@ -3,9 +3,11 @@
 import contextlib
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -228,6 +230,16 @@ def test_a_budget_is_read_and_has_defaults() -> None:
             when_unavailable="Deny",
         ),
     )
+
+
+def test_the_defaults_of_a_budget_are_those_of_the_crd() -> None:
+    crd = yaml.safe_load((Path(__file__).parents[3] / "crds/dspyapps.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields = spec["properties"]["budgets"]["items"]["properties"]
+    defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+
+    assert app.load(spending(**defaults)).budgets == app.load(spending()).budgets
+    assert set(defaults) == {"period", "per", "mode", "whenUnavailable"}
 
 
 def test_a_price_of_the_document_goes_before_that_of_the_table() -> None:

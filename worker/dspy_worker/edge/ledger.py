@@ -82,6 +82,11 @@ class Spot:
         """Name of the account."""
         return f"{self.total}:of:{self.claim.who}"
 
+    @property
+    def open(self) -> str:
+        """Name of its open reservations; no tenant can have a name that makes it an account."""
+        return f"{self.total}:open:{self.claim.who}"
+
     def entry(self, floor: int = 0) -> Entry:
         """Return it as what a ledger decides on."""
         budget = self.claim.budget

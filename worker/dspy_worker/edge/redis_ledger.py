@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 KNOWN: Final = 10_000
 """Accounts of which a pod remembers what was left."""
-AT_ONCE: Final = 16
-"""Settlements under way at the same time."""
+AT_ONCE: Final = 64
+"""Settlements that go to Redis together."""
 REFRESH_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 3.0
 _TURNS: Final = 3
@@ -306,28 +306,27 @@ class RedisLedger:
             self._learn([posting.spot], _accounts(answer))
 
     async def _send_settlements(self) -> None:
-        """Send the oldest ones; what has failed goes to the end of the queue."""
+        """Send the oldest ones together; without an answer they stay in the queue."""
         batch = list(itertools.islice(self._queue, AT_ONCE))
-        done = await asyncio.gather(*map(self._send_one, batch), return_exceptions=True)
-        for one, error in zip(batch, done, strict=True):
+        if not batch:
+            return
+        calls = [self._settlement(one) for one in batch]
+        for one in batch:
+            one.repeated = True
+        answers = await self._link.ask(
+            lambda client: self._scripts["settle"].run_all(client, calls)
+        )
+        for one, answer in zip(batch, answers, strict=True):
             self._queue.popleft()
-            if error is not None:
-                self._queue.append(one)
-        for error in done:
-            if error is not None:
-                raise error
+            self._learn(one.hold.spots, _accounts(answer))
 
-    async def _send_one(self, one: _Settlement) -> None:
+    def _settlement(self, one: _Settlement) -> tuple[list[str], list[object]]:
+        """Return keys and arguments of the script that settles."""
         spots = one.hold.spots
         arguments: list[object] = [one.hold.name, one.hold.amount, one.cost, int(one.repeated)]
         for spot, known in zip(spots, self._knowledge(spots), strict=True):
             arguments += [spot.span.end, spot.born, *known]
-        keys = _keys(spots)
-        one.repeated = True
-        answer = await self._link.ask(
-            lambda client: self._scripts["settle"].run(client, keys, arguments)
-        )
-        self._learn(spots, _accounts(answer))
+        return _keys(spots), arguments
 
     async def _refresh(self) -> None:
         """Look at the sums now and then: other pods spend too, and pods that were killed."""
@@ -358,7 +357,7 @@ class RedisLedger:
 
 
 def _keys(spots: Iterable[Spot]) -> list[str]:
-    return [key for spot in spots for key in (spot.key, f"{spot.key}:open", spot.total)]
+    return [key for spot in spots for key in (spot.key, spot.open, spot.total)]
 
 
 def _reservation(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from redis.exceptions import NoScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Call: TypeAlias = "tuple[Sequence[str], Sequence[object]]"
+"""Keys and arguments of one call."""
 
 
 class Script:
@@ -27,6 +30,23 @@ class Script:
             return await client.evalsha(self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
             return await client.eval(self._text, len(keys), *keys, *arguments)
+
+    async def run_all(self, client: Any, calls: Sequence[Call]) -> list[Any]:  # noqa: ANN401 - redis-py's client
+        """Return the answers to many calls that go to Redis together.
+
+        Raises:
+            redis.RedisError: One of them failed; others may have been done.
+        """
+        async with client.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls:
+                pipe.evalsha(self._hash, len(keys), *keys, *arguments)
+            found = await pipe.execute(raise_on_error=False)
+        for place, answer in enumerate(found):
+            if isinstance(answer, NoScriptError):
+                found[place] = await self.run(client, *calls[place])
+            elif isinstance(answer, Exception):
+                raise answer
+        return list(found)
 
     def run_blocking(self, client: Any, keys: Sequence[str], arguments: Sequence[object]) -> Any:  # noqa: ANN401 - redis-py's client and answer
         """Return the script's answer to a thread."""

@@ -107,7 +107,8 @@ class Till:
         else:
             cost = self.cost(usage)
             spent = deposit.hold.amount if cost is None else cost
-            if spent > deposit.hold.amount:
+            # Without a limit in the model there is none to overrun: only a Shadow allows that.
+            if spent > deposit.hold.amount and self._model.max_tokens is not None:
                 self._costs.overrun(self._model.name)
         self._ledger.settle(deposit.hold, spent)
 
