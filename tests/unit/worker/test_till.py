@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from dspy_worker.contract.budgets import Budget
-from dspy_worker.contract.models import Model
+from dspy_worker.contract.models import BreakerPolicy, Model
 from dspy_worker.contract.money import Price
 from dspy_worker.edge import bound, engine, fallback, keys
 from dspy_worker.edge import call as calls
@@ -43,6 +43,7 @@ PROMPT = bound.input_tokens(REQUEST)
 MOST = PROMPT + 100 * 10
 BUDGET = Budget(name="day", limit=1_000_000)
 HIGH = 10**12
+BROKEN = lm15.ServerError("broken", status=500)
 
 
 def model(name: str = "main", **more: Any) -> Model:  # noqa: ANN401 - fields of a model
@@ -70,13 +71,14 @@ class World:
         self.ledger = LocalLedger("shop/tickets", None)
         self.costs.show(self.budgets, self.ledger.sum)
         self.scripts: dict[str, Script] = {}
+        self.clock = 1000.0
 
     def link(self, found: Model) -> Link:
         return Link(
             model=found,
             key=keys.NoKey(),
             metrics=self.metrics,
-            guard=Guard(found, self.metrics),
+            guard=Guard(found, self.metrics, lambda: self.clock),
             connections=1,
             threads=1,
             till=Till(found, self.costs, self.ledger, self.budgets),
@@ -254,6 +256,34 @@ async def test_a_refusal_is_no_failure_of_the_model_and_is_not_repeated() -> Non
     assert world.count("dspy_budget_refused_total", app="tickets", budget="day") == 20
 
 
+async def test_a_refusal_tells_the_circuit_nothing() -> None:
+    """Else refusals would hide that all calls fail."""
+    world = World(replace(BUDGET, limit=PROMPT + MOST - 1))
+    policy = BreakerPolicy(minimum_calls=1, failure_percent=100)
+    asked = world.ask({"main": [BROKEN]}, main=model(breaker=policy))
+    too_dear = replace(REQUEST, config=lm15.Config(max_tokens=10_000))
+
+    with pytest.raises(BudgetExhausted):
+        await asked.complete(too_dear)
+    with pytest.raises(lm15.ServerError):
+        await asked.complete(REQUEST)
+    with pytest.raises(LMCircuitOpen):
+        await asked.complete(REQUEST)
+
+
+async def test_a_probe_that_is_refused_gives_its_place_back() -> None:
+    world = World(replace(BUDGET, limit=MOST))
+    policy = BreakerPolicy(minimum_calls=1, open_seconds=1)
+    asked = world.ask({"main": [BROKEN, "yes"]}, main=model(breaker=policy))
+    with pytest.raises(lm15.ServerError):
+        await asked.complete(REQUEST)
+    world.clock += 5
+
+    for _ in range(5):
+        with pytest.raises(BudgetExhausted):
+            await asked.complete(REQUEST)
+
+
 async def test_all_budgets_or_none() -> None:
     tight = replace(BUDGET, name="tight", limit=1)
     world = World(BUDGET, tight)
@@ -369,6 +399,22 @@ async def test_a_cheaper_model_is_asked_when_the_usual_one_does_not_fit(call: Ca
 
     assert (await asked.complete(REQUEST)).message.text == "cheap"
     assert call.degraded == ("budget:day",)
+
+
+async def test_no_model_is_asked_twice_on_the_way(call: Call) -> None:
+    world = World(replace(SOFT, limit=MOST - 1, soft_percent=99))
+    calls.CURRENT.set(call)
+    broken = lm15.ServerError("broken", status=500)
+    asked = world.ask(
+        {"main": ["dear"], "small": [broken]},
+        cheaper={"day": ("small",)},
+        small=model("small", price=CHEAP),
+    )
+
+    with pytest.raises(lm15.ServerError):
+        await asked.complete(REQUEST)
+
+    assert world.count("dspy_budget_refused_total", app="tickets", budget="day") == 1
 
 
 async def test_a_shadow_never_turns_anything_away_or_around() -> None:
