@@ -202,8 +202,25 @@ class LossyLink(RedisLink):
     """Loses answers: Redis does what it was told, and nobody hears of it."""
 
     losses = 0
+    cut = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open and not self.cut
+
+    def mend(self) -> None:
+        """Let Redis be found again."""
+        self._shut(TimeoutError())
+        self.cut = False
+
+    def ask_in_thread(self, question: Any) -> Any:  # noqa: ANN401 - as in RedisLink
+        if self.cut:
+            raise Away
+        return super().ask_in_thread(question)
 
     async def ask(self, question: Any) -> Any:  # noqa: ANN401 - as in RedisLink
+        if self.cut:
+            raise Away
         answer = await super().ask(question)
         if self.losses:
             self.losses -= 1
@@ -220,6 +237,8 @@ async def pod(
     found = RedisLedger(APP, budgets or (SHARED, EACH, DARK), link)
     await found.start()
     await link.start()
+    # Looks at the sums would be in the way of tests that count losses.
+    found._tasks.pop().cancel()
     try:
         yield found, link
     finally:
@@ -255,18 +274,19 @@ async def spend(found: RedisLedger, amount: int, cost: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("cost", [40, 140])
 @pytest.mark.parametrize("losses", [1, 2, 3])
 async def test_a_settlement_without_an_answer_is_sent_again_and_counts_once(
-    redis_server: RedisProcess, losses: int
+    redis_server: RedisProcess, losses: int, cost: int
 ) -> None:
     async with pod(redis_server) as (found, link):
         verdict = await found.reserve(wish(100))
         assert verdict.hold is not None
         link.losses = losses
-        found.settle(verdict.hold, 40)
+        found.settle(verdict.hold, cost)
         await sent(found)
 
-    assert held(redis_server, SHARED) == {"spent": 40, "reserved": 0}
+    assert held(redis_server, SHARED) == {"spent": cost, "reserved": 0}
 
 
 async def test_a_reservation_without_an_answer_is_taken_back(redis_server: RedisProcess) -> None:
@@ -287,10 +307,12 @@ async def test_what_is_spent_while_redis_is_away_is_posted_once(
     async with pod(redis_server) as (found, link):
         assert await spend(found, 100, 40)
         await sent(found)
-        link._shut(TimeoutError())
+        link.cut = True
         assert await spend(found, 100, 30)
         assert await spend(found, 100, 20)
+        assert found.sum(SHARED).spent == 90
         link.losses = 2
+        link.mend()
         await until_open(link)
         await sent(found)
 
@@ -334,6 +356,25 @@ async def test_a_redis_that_has_forgotten_learns_it_again(redis_server: RedisPro
         await sent(second)
 
     assert held(redis_server, SHARED) == {"spent": 70 + 60 + 50 + 9, "reserved": 0}
+
+
+async def test_the_soft_limit_is_reached_by_spent_money_alone(redis_server: RedisProcess) -> None:
+    async with pod(redis_server, SHARED) as (found, _):
+
+        def asked(amount: int) -> Wish:
+            return wish(amount, heed_soft=True, claims=(Claim(budget=SHARED, who=""),))
+
+        first, second = await found.reserve(asked(499)), await found.reserve(asked(1))
+        assert first.hold is not None
+        assert second.hold is not None
+        found.settle(first.hold, 499)
+        await sent(found)
+        before = await found.reserve(asked(1))
+        found.settle(second.hold, 1)
+        await sent(found)
+
+        assert before.soft is None
+        assert (await found.reserve(asked(1))).soft == SHARED
 
 
 async def test_a_clock_that_jumps_changes_nothing(redis_server: RedisProcess) -> None:
@@ -394,7 +435,7 @@ async def test_a_budget_that_wants_to_know_is_denied(redis_server: RedisProcess)
     async with pod(redis_server, careful) as (found, link):
         asked = wish(1, claims=(Claim(budget=careful, who=""),))
         assert (await found.reserve(asked)).hold is not None
-        link._shut(TimeoutError())
+        link.cut = True
 
         with pytest.raises(BudgetUnavailable):
             await found.reserve(asked)
