@@ -119,7 +119,8 @@ class RedisLedger:
         """Send what waits, within a few seconds; what stays is spent when it expires."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
         with contextlib.suppress(TimeoutError, Away):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._send_all()
@@ -243,7 +244,9 @@ class RedisLedger:
     def _floor_alone(self, spot: Spot) -> int:
         known = self._known.get(spot.key, _NOTHING).line
         owed = self._unposted.get(spot.key, (spot, 0))[1]
-        owed += sum(posting.nanos for posting in self._postings if posting.spot.key == spot.key)
+        owed += sum(
+            posting.nanos for posting in list(self._postings) if posting.spot.key == spot.key
+        )
         return owed + known.spent + known.reserved
 
     def _take_back(self, hold: Hold) -> None:
@@ -279,8 +282,14 @@ class RedisLedger:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            with contextlib.suppress(Away):
+            try:
                 await self._send_all()
+            except Away:
+                continue  # the link wakes this task when Redis is back
+            except Exception as error:  # noqa: BLE001 - without this task nothing would be settled
+                log.warning("settlements failed", error=type(error).__name__)
+                await asyncio.sleep(1)
+                self._wake.set()
 
     async def _send_all(self) -> None:
         while self._waiting() and self._link.is_open:

@@ -34,6 +34,7 @@ QUICKEST, SLOWEST = 0.1, 2.0
 """Seconds between attempts to reach Redis again."""
 LOOK_SECONDS: Final = 2.0
 """Seconds between looks at the URL, and at Redis while nobody else asks it."""
+STOP_SECONDS: Final = 2.0
 FAILURES: Final = (redis.RedisError, OSError, TimeoutError)
 
 T = TypeVar("T")
@@ -89,8 +90,7 @@ class RedisLink:
         """Close the connections."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task], timeout=STOP_SECONDS)
         await self._drop()
 
     async def ask(self, question: Callable[[Any], Awaitable[T]]) -> T:
