@@ -84,6 +84,17 @@ def store(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
     return {"store": {"postgres": {"urlSecretRef": {"name": "db"}}, **changes}}
 
 
+def budget(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    """Return an app with a budget, a Redis and a second model; None takes a part out."""
+    given = {"name": "day", "limit": "5", **changes}
+    redis = {"urlSecretRef": {"name": "redis"}}
+    return {**models("main"), "redis": redis, "budgets": [given]}
+
+
+def price(**changes: Any) -> Changes:  # noqa: ANN401 - JSON
+    return model(price={"inputPerMillion": "0.15", "outputPerMillion": "0.6", **changes})
+
+
 def egress(**entry: Any) -> Changes:  # noqa: ANN401 - JSON
     return {"network": {"policy": {"egress": [entry]}}}
 
@@ -138,6 +149,19 @@ RULES = [
                  "fallback must be the name of another entry", id="unknown fallback"),
     pytest.param(models("main", fallback="spare"), models("main", fallback="main"),
                  "a model cannot be its own fallback", id="own fallback"),
+    pytest.param(budget(), {**budget(), "redis": None}, "need spec.redis", id="without Redis"),
+    pytest.param({**budget(mode="Shadow"), "redis": None}, {**budget(), "redis": None},
+                 "need spec.redis", id="shadow without Redis"),
+    pytest.param(budget(softPercent=80, cheaperModel="spare"),
+                 budget(softPercent=80, cheaperModel="other"),
+                 "cheaperModel must be the name of an entry", id="unknown cheaper model"),
+    pytest.param(budget(softPercent=80, cheaperModel="spare"),
+                 budget(softPercent=80, cheaperModel="main"),
+                 "cheaperModel must not be the first entry", id="cheaper is the first"),
+    pytest.param(budget(softPercent=1, cheaperModel="spare"), budget(softPercent=1),
+                 "go together: set both or none", id="soft limit alone"),
+    pytest.param(budget(limit="0.01"), budget(limit="0.00"), "limit must be more than 0",
+                 id="a budget of nothing"),
     pytest.param(serving(port=8443), serving(port=9090), "serving.port 9090 is taken", id="port"),
     pytest.param(serving(drainSeconds=90, timeoutSeconds=90),
                  serving(drainSeconds=30, timeoutSeconds=90),
@@ -221,6 +245,21 @@ SHAPES = [
                  model(breaker={"failurePercent": 101}), "breaker.failurePercent", id="percent"),
     pytest.param(model(breaker={}), model(breaker={"openSeconds": 61}), "breaker.openSeconds",
                  id="open too long"),
+    pytest.param(price(cachedInputPerMillion="0"), price(cachedInputPerMillion="1e-3"),
+                 "price.cachedInputPerMillion", id="price"),
+    pytest.param(price(), model(price={"inputPerMillion": "1"}), "price.outputPerMillion",
+                 id="half a price"),
+    pytest.param(budget(limit="999999.999999999"), budget(limit="1000000"), "budgets[0].limit",
+                 id="a million"),
+    pytest.param(budget(softPercent=99, cheaperModel="spare"),
+                 budget(softPercent=100, cheaperModel="spare"), "softPercent", id="soft share"),
+    pytest.param(budget(period="Month", per="Tenant", whenUnavailable="Deny"),
+                 budget(period="Week"), "budgets[0].period", id="period"),
+    pytest.param({**budget(), "budgets": [{"name": f"b{n}", "limit": "1"} for n in range(8)]},
+                 {**budget(), "budgets": [{"name": f"b{n}", "limit": "1"} for n in range(9)]},
+                 "spec.budgets", id="nine budgets"),
+    pytest.param(budget(), {**budget(), "budgets": [{"name": "a", "limit": "1"}] * 2},
+                 "spec.budgets[1]", id="a budget that stands twice"),
     pytest.param(model(), {"models": None}, "spec.models", id="no model"),
     pytest.param({"cache": {}}, {"cache": {"ttlSeconds": 0}}, "cache.ttlSeconds", id="no time"),
     pytest.param({"cache": {"staleSeconds": 0}}, {"cache": {"staleSeconds": -1}},

@@ -12,6 +12,7 @@ import yaml
 
 import dspy_operator.edge.telemetry
 import dspy_worker.cache.metrics
+import dspy_worker.edge.costs
 import dspy_worker.edge.telemetry
 import dspy_worker.serve.feedback
 import dspy_worker.store.telemetry
@@ -163,6 +164,7 @@ def test_every_metric_stands_in_the_reference() -> None:
     dspy_worker.serve.feedback.Tally("app", worker)
     dspy_worker.store.telemetry.StoreMetrics(worker)
     dspy_worker.cache.metrics.CacheMetrics(worker)
+    dspy_worker.edge.costs.Costs(worker, "app")
     operator = dspy_operator.edge.telemetry.Telemetry().registry
     names = {
         f"{family.name}_total" if family.type == "counter" else family.name

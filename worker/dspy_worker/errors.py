@@ -12,6 +12,7 @@
     + InputsInvalid          422  readable, but not what the program takes
     + FeedbackInvalid        422  readable, but no feedback
     + QueueFull              429  too many requests at once; has a Retry-After
+    + BudgetExhausted        429  the app or the tenant has spent its money; has a Retry-After
   x Unauthorized             401  the ops port was asked without its token
   x ProgramRaised            500  the user's program failed
   x LMError                  502  the language model did not give a usable answer
@@ -22,6 +23,7 @@
     + Draining               503
     + LMCredentialsMissing   503
     + LMCircuitOpen          503  the language model failed too often to be asked now
+    + BudgetUnavailable      503  nobody knows what is left of a budget that wants to know
   x DeadlineExceeded         504
 * StoreError                 the prediction store cannot be used now; no request fails for it
   + BatchRefused             the database takes these rows never
@@ -187,6 +189,24 @@ class QueueFull(RequestError):  # noqa: N818 - reads better in a problem
     reason = "QueueFull"
 
 
+class BudgetExhausted(RequestError):  # noqa: N818 - reads better in a problem
+    """What the request may cost does not fit into a budget any more.
+
+    Attributes:
+        budget: Name of the budget.
+    """
+
+    status = 429
+    slug = "budget-exhausted"
+    title = "The budget is spent"
+    reason = "BudgetExhausted"
+
+    def __init__(self, message: str, *, budget: str = "", retry_after: float | None = None) -> None:
+        """Keep the sentence and the budget."""
+        super().__init__(message, retry_after=retry_after)
+        self.budget = budget
+
+
 class Unauthorized(WorkerError):  # noqa: N818 - reads better in a problem
     """The request lacks the ops token."""
 
@@ -268,6 +288,14 @@ class LMCircuitOpen(Unavailable):
     slug = "lm-circuit-open"
     title = "The language model gets no calls at present"
     reason = "LMCircuitOpen"
+
+
+class BudgetUnavailable(Unavailable):
+    """Redis, which knows what is left of a budget, cannot be asked."""
+
+    slug = "budget-unavailable"
+    title = "The budget cannot be looked up"
+    reason = "BudgetUnavailable"
 
 
 class DeadlineExceeded(WorkerError):  # noqa: N818 - reads better in a problem

@@ -259,6 +259,126 @@ def test_the_cache_is_read_and_has_defaults() -> None:
     )
 
 
+PRICED = {
+    "name": "main",
+    "model": "m",
+    "endpoint": "http://lm/v1",
+    "maxTokens": 100,
+    "price": {"inputPerMillion": "0.15", "outputPerMillion": "0.6"},
+}
+
+
+def spending(*models: dict[str, Any], **budget: object) -> dict[str, Any]:
+    """Return TICKETS with these models, or a priced one, and a budget."""
+    document = changed("spec.models", list(models or (PRICED,)))
+    document["spec"]["budgets"] = [{"name": "day", "limit": "12.50", **budget}]
+    return document
+
+
+def test_a_budget_is_read_and_has_defaults() -> None:
+    spare = {**PRICED, "name": "spare"}
+    given = {"period": "Month", "per": "Tenant", "mode": "Shadow", "whenUnavailable": "Deny"}
+    soft = {"softPercent": 80, "cheaperModel": "spare"}
+
+    assert app.load(spending()).budgets == (app.Budget(name="day", limit=12_500_000_000),)
+    assert app.load(spending(PRICED, spare, **given, **soft)).budgets == (
+        app.Budget(
+            name="day",
+            limit=12_500_000_000,
+            period="Month",
+            per="Tenant",
+            soft_percent=80,
+            cheaper_model="spare",
+            mode="Shadow",
+            when_unavailable="Deny",
+        ),
+    )
+
+
+def test_the_defaults_of_a_budget_are_those_of_the_crd() -> None:
+    crd = yaml.safe_load((Path(__file__).parents[3] / "crds/dspyapps.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields = spec["properties"]["budgets"]["items"]["properties"]
+    defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+
+    assert app.load(spending(**defaults)).budgets == app.load(spending()).budgets
+    assert set(defaults) == {"period", "per", "mode", "whenUnavailable"}
+
+
+def test_a_price_of_the_document_goes_before_that_of_the_table() -> None:
+    known = {"name": "main", "model": "gpt-4o-mini", "endpoint": "https://api.openai.com/v1"}
+    own = {**known, "price": {"inputPerMillion": "1", "outputPerMillion": "2"}}
+
+    table = app.load(changed("spec.models", [known])).models[0].price
+    given = app.load(changed("spec.models", [own])).models[0].price
+
+    assert table is not None
+    assert table.cached < table.input < 10**9
+    assert given is not None
+    assert (given.input, given.output, given.cached) == (10**9, 2 * 10**9, 10**9)
+    assert app.load(TICKETS).models[0].price is None
+
+
+def test_what_the_program_may_ask_is_the_chain_and_the_cheaper_models() -> None:
+    spare, small, last = ({**PRICED, "name": n} for n in ("spare", "small", "last"))
+    unused = {"name": "unused", "model": "m", "endpoint": "http://lm/v1"}
+    models = ({**PRICED, "fallback": "spare"}, spare, {**small, "fallback": "last"}, last, unused)
+
+    loaded = app.load(spending(*models, softPercent=50, cheaperModel="small"))
+
+    assert [model.name for model in loaded.asked()] == ["main", "spare", "small", "last"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("price", "model 'main' may cost: set price of that model, or mode: Shadow"),
+        ("maxTokens", "model 'main' may cost: set maxTokens of that model"),
+    ],
+)
+def test_a_budget_needs_to_know_what_a_call_may_cost(missing: str, says: str) -> None:
+    model = {key: value for key, value in PRICED.items() if key != missing}
+
+    with pytest.raises(app.DocumentError, match=says):
+        app.load(spending(model))
+    assert app.load(spending(model, mode="Shadow")).budgets
+
+
+def test_a_cheaper_model_needs_a_price_too() -> None:
+    small = {"name": "small", "model": "m", "endpoint": "http://lm/v1"}
+
+    with pytest.raises(app.DocumentError, match="'small' may cost: set price and maxTokens"):
+        app.load(spending(PRICED, small, softPercent=50, cheaperModel="small"))
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ({"limit": "0"}, "budgets[0].limit: expected more than 0 US dollars"),
+        ({"limit": "-1"}, "budgets[0].limit: '-1' is not an amount in US dollars"),
+        ({"limit": 5}, "budgets[0].limit: expected a string"),
+        ({"period": "Week"}, "budgets[0].period: 'Week' is not one of Day, Month"),
+        ({"softPercent": 50}, "softPercent and cheaperModel go together"),
+        ({"softPercent": 100, "cheaperModel": "main"}, "softPercent: expected at most 99"),
+        ({"softPercent": 50, "cheaperModel": "x"}, "cheaperModel: 'x' is not the name of a"),
+        ({"softPercent": 50, "cheaperModel": "main"}, "the first model is asked anyway"),
+    ],
+)
+def test_a_wrong_budget_is_refused(budget: dict[str, object], says: str) -> None:
+    with pytest.raises(app.DocumentError) as caught:
+        app.load(spending(**budget))
+
+    assert says in str(caught.value)
+
+
+def test_a_budget_that_stands_twice_is_refused() -> None:
+    document = spending()
+    document["spec"]["budgets"] *= 2
+
+    with pytest.raises(app.DocumentError, match="budget 'day' stands twice"):
+        app.load(document)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
@@ -266,7 +386,10 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(["program", "models", "serving", "store", "cache", "redis"]), json_values)
+PARTS = ["program", "models", "serving", "budgets", "store", "cache", "redis"]
+
+
+@given(st.sampled_from(PARTS), json_values)
 def test_any_spec_is_values_or_a_document_error(part: str, value: object) -> None:
     document = copy.deepcopy(TICKETS)
     document["spec"][part] = value

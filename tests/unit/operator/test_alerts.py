@@ -19,7 +19,10 @@ CHARTS = yaml.safe_load((charts.CHART / "files/alerts/operator.yaml").read_text(
 
 def app_rule() -> dict[str, Any]:
     """Return what an app with `spec.monitoring.rules` gives to Prometheus."""
-    live = fakes.app(monitoring={"rules": {"errorPercent": 5, "latencySeconds": 10}})
+    live = fakes.app(
+        monitoring={"rules": {"errorPercent": 5, "latencySeconds": 10}},
+        budgets=[{"name": "day", "limit": "5", "mode": "Shadow"}],
+    )
     live["metadata"] |= {"namespace": "shop", "uid": "u-1", "generation": 1}
     app = app_spec.parse(live, default_image="worker:1")
     around = Installation(runbooks="docs/runbooks")

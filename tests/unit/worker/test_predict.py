@@ -6,10 +6,12 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dspy
 import pytest
+from dspy.lm15 import Usage
 
 from dspy_worker.core.limiter import Limits
 from dspy_worker.edge.call import Call
@@ -22,6 +24,8 @@ from dspy_worker.serve.predict import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dspy_worker.core.answer import Record
 
 
 class Echo(dspy.Module):
@@ -120,3 +124,30 @@ async def test_a_cancelled_prediction_stays_cancelled_and_frees_its_slot() -> No
 def test_half_of_a_surrogate_pair_does_not_spoil_an_answer() -> None:
     """JSON may name one in an LM's reply; UTF-8 cannot hold it."""
     assert json.loads(wire.dump({"label": "a\ud800b"})) == {"label": "a?b"}
+
+
+class Page:
+    """A notebook that can be read."""
+
+    takes = True
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def note(self, record: Record) -> None:
+        self.records.append(record)
+
+
+@pytest.mark.parametrize(("nanos", "told"), [(1_500, "0.0000015"), (None, None)])
+async def test_a_record_has_the_cost_that_the_answer_tells(
+    nanos: int | None, told: str | None
+) -> None:
+    page = Page()
+    asked = replace(service(object), notebook=page)
+    call = Call(time.monotonic() + 9)
+    call.used(Usage(input_tokens=10, output_tokens=5), nanos)
+
+    found = await asked.predict(asked.program.schema.inputs(text="a"), call)
+
+    assert page.records[0].cost_nanos == nanos
+    assert found["usage"].get("costUsd") == told

@@ -12,8 +12,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from dspy_worker.contract import cache, connections, models, reader, typeexpr
+from dspy_worker.contract import budgets, cache, connections, models, reader, typeexpr
 from dspy_worker.contract import store as stores
+from dspy_worker.contract.budgets import Budget
 from dspy_worker.contract.cache import CachePolicy
 from dspy_worker.contract.connections import Connection
 from dspy_worker.contract.models import BreakerPolicy, Model
@@ -38,7 +39,7 @@ SERVING_FIELDS = (
     "includeReasoning",
 )
 """The part of `spec.serving` that the worker reads; the rest concerns only the pods."""
-RUNTIME_PARTS = ("redis", "cache", "store")
+RUNTIME_PARTS = ("redis", "cache", "store", "budgets")
 """Optional parts of the spec that the worker reads as they are."""
 
 ModuleType: TypeAlias = Literal["Predict", "ChainOfThought", "ReAct"]
@@ -58,6 +59,7 @@ _TAKEN = {
 __all__ = [
     "AppDocument",
     "BreakerPolicy",
+    "Budget",
     "CachePolicy",
     "Connection",
     "DocumentError",
@@ -157,6 +159,7 @@ class AppDocument:
         redis: Where answers and budgets are shared between pods; None for every pod by itself.
         cache: Which answers are kept; None for none.
         store: Where predictions and feedback are kept; None keeps none.
+        budgets: What it may cost.
     """
 
     name: str
@@ -169,6 +172,7 @@ class AppDocument:
     redis: Connection | None = None
     cache: CachePolicy | None = None
     store: StorePolicy | None = None
+    budgets: tuple[Budget, ...] = ()
 
     def connections(self) -> tuple[Connection, ...]:
         """Return the servers that the worker uses beside the models."""
@@ -180,9 +184,15 @@ class AppDocument:
         answers = self.cache.disk_bytes if self.cache else 0
         return answers + (self.store.data_bytes() if self.store else 0)
 
-    def chain(self) -> tuple[Model, ...]:
-        """Return the first model and its fallbacks, in the order in which they are asked."""
-        return models.chain(self.models)
+    def chain(self, first: str | None = None) -> tuple[Model, ...]:
+        """Return a model, usually the first, and its fallbacks in the order of asking."""
+        return models.chain(self.models, first)
+
+    def asked(self) -> tuple[Model, ...]:
+        """Return each model that the program may ask, once."""
+        cheaper = [b.cheaper_model for b in self.budgets if b.cheaper_model]
+        chains = [self.chain(), *map(self.chain, cheaper)]
+        return tuple({model.name: model for chain in chains for model in chain}.values())
 
 
 def load(document: object) -> AppDocument:
@@ -197,19 +207,23 @@ def load(document: object) -> AppDocument:
     top = reader.Node(document, "")
     _check_kind(top)
     metadata, spec = top.node("metadata"), top.node("spec")
-    redis, kept, store = (spec.optional(name) for name in RUNTIME_PARTS)
-    return AppDocument(
+    redis, kept, store = (spec.optional(name) for name in ("redis", "cache", "store"))
+    known = models.read(spec)
+    found = AppDocument(
         name=metadata.text("name"),
         namespace=metadata.text("namespace", default="default"),
         program=_program(spec.node("program")),
-        models=models.read(spec),
+        models=known,
         serving=_serving(spec.node("serving", default={})),
         digest=digest(worker_document(cast("Mapping[str, Any]", document))),
         program_digest=digest(spec.node("program").mapping()),
         redis=connections.read(redis, connections.REDIS) if redis else None,
         cache=cache.read(kept) if kept else None,
         store=stores.read(store) if store else None,
+        budgets=budgets.read(spec, known),
     )
+    budgets.check_known_cost(spec, found.budgets, found.asked())
+    return found
 
 
 def worker_document(document: Mapping[str, Any]) -> dict[str, Any]:

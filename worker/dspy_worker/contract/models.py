@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dspy_worker.contract import prices
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dspy_worker.contract import reader
+    from dspy_worker.contract.money import Price
 
 _WHOLE_PERCENT = 100
 
@@ -46,6 +49,7 @@ class Model:
         max_retries: Further attempts after a failure that may pass.
         fallback: Name of the model that is asked when this one cannot answer.
         breaker: When it gets no calls for a while.
+        price: What its tokens cost; None where nobody knows.
     """
 
     name: str
@@ -59,12 +63,13 @@ class Model:
     max_retries: int = 2
     fallback: str | None = None
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    price: Price | None = None
 
 
-def chain(models: tuple[Model, ...]) -> tuple[Model, ...]:
-    """Return the first model and its fallbacks, in the order in which they are asked."""
+def chain(models: tuple[Model, ...], first: str | None = None) -> tuple[Model, ...]:
+    """Return a model, usually the first, and its fallbacks in the order of asking."""
     named = {model.name: model for model in models}
-    found = [models[0]]
+    found = [models[0] if first is None else named[first]]
     while (name := found[-1].fallback) is not None:
         found.append(named[name])
     return tuple(found)
@@ -104,11 +109,12 @@ def _check_fallback(node: reader.Node, name: str, fallbacks: Mapping[str, str | 
 
 
 def _model(node: reader.Node) -> Model:
-    key = node.optional("keySecretRef")
+    key, price = node.optional("keySecretRef"), node.optional("price")
+    name, endpoint = node.text("model"), node.url("endpoint")
     return Model(
         name=node.text("name"),
-        model=node.text("model"),
-        endpoint=node.url("endpoint"),
+        model=name,
+        endpoint=endpoint,
         key_secret=key.text("name") if key else None,
         key_entry=key.text("key", default="api-key") if key else "api-key",
         temperature=node.optional_decimal("temperature"),
@@ -117,6 +123,7 @@ def _model(node: reader.Node) -> Model:
         max_retries=node.number("maxRetries", 2, least=0),
         fallback=node.optional_text("fallback"),
         breaker=_breaker(node.node("breaker", default={})),
+        price=prices.read(price) if price else prices.find(endpoint, name),
     )
 
 

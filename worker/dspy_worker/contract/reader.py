@@ -8,6 +8,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
+from dspy_worker.contract import money
+
 _REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _REQUIRED: Any = object()
@@ -102,6 +104,17 @@ class Node:
         if not number.is_finite() or number < 0:
             raise self.error(f"{value!r} is not a decimal string such as '0.7'", key)
         return float(number)
+
+    def money(self, key: str) -> int:
+        """Return an amount of US dollars, which is written as a decimal string, in nanos."""
+        try:
+            return money.nanos(self.text(key))
+        except ValueError as error:
+            raise self.error(str(error), key) from None
+
+    def optional_money(self, key: str) -> int | None:
+        """Return an amount of US dollars in nanos, or None where it is absent."""
+        return None if self._value.get(key) is None else self.money(key)
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return a boolean."""

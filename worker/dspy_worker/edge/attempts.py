@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dspy_worker.edge.keys import Key
     from dspy_worker.edge.listener import Answer
     from dspy_worker.edge.telemetry import Metrics
+    from dspy_worker.edge.till import Deposit, Till
 
 TRANSIENT = (lm15.RateLimitError, lm15.TimeoutError, lm15.ServerError, lm15.TransportError)
 """Failures that may pass."""
@@ -37,6 +38,7 @@ class Link:
         connections: Most connections of the event loop at the same time.
         threads: Most connections of threads; a thread whose client has left keeps its own until
             the LM has answered, so there are as many as threads and not as slots.
+        till: Where its calls are paid; None where nobody counts money.
     """
 
     model: Model
@@ -45,6 +47,7 @@ class Link:
     guard: Guard
     connections: int
     threads: int
+    till: Till | None = None
 
     def secret(self, *, now: bool = False) -> str | None:
         """Return the key, or None for an endpoint without keys.
@@ -63,7 +66,7 @@ class Link:
 class Tries:
     """The attempts of one call: counts them and decides after each failure."""
 
-    __slots__ = ("_attempt", "_call", "_link", "_permit", "_rejected", "_since")
+    __slots__ = ("_attempt", "_call", "_deposit", "_link", "_permit", "_rejected", "_since")
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -72,9 +75,10 @@ class Tries:
         self._rejected = False
         self._since = 0.0
         self._permit: Permit | None = None
+        self._deposit: Deposit | None = None
 
     def begin(self) -> None:
-        """Note that an attempt starts.
+        """Ask for leave to start an attempt; `pay` or `pay_in_thread` has to follow.
 
         Raises:
             DeadlineExceeded: Nobody waits for the answer any more.
@@ -83,6 +87,30 @@ class Tries:
         if not self._call.remaining():
             raise DeadlineExceeded("the request's time was over before the LM could be asked")
         self._permit = self._link.guard.enter(first=not (self._attempt or self._rejected))
+
+    async def pay(self, request: lm15.Request, *, heed_soft: bool) -> None:
+        """Set aside what the attempt may cost, and start it; raises what `Till.take` raises."""
+        if self._link.till is not None:
+            try:
+                self._deposit = await self._link.till.take(request, self._call, heed_soft=heed_soft)
+            except BaseException as error:
+                self._tell_guard(error, 0.0)
+                raise
+        self._start()
+
+    def pay_in_thread(self, request: lm15.Request, *, heed_soft: bool) -> None:
+        """Set aside what the attempt may cost, and start it; raises what `Till.take` raises."""
+        if self._link.till is not None:
+            try:
+                self._deposit = self._link.till.take_in_thread(
+                    request, self._call, heed_soft=heed_soft
+                )
+            except BaseException as error:
+                self._tell_guard(error, 0.0)
+                raise
+        self._start()
+
+    def _start(self) -> None:
         self._since = time.monotonic()
         self._call.began()
 
@@ -91,12 +119,20 @@ class Tries:
         listener = self._call.listener
         return None if listener is None else listener.answer()
 
-    def end(self, error: BaseException | None) -> None:
-        """Note that an attempt is over; `error` is why there is no answer, if there is none."""
+    def end(self, error: BaseException | None, usage: lm15.Usage | None = None) -> None:
+        """Note that an attempt is over.
+
+        Args:
+            error: Why there is no answer, if there is none.
+            usage: What the LM counted for the answer.
+        """
         self._call.ended()
         seconds = time.monotonic() - self._since
         self._link.metrics.lm_attempt(self._link.model.name, _outcome(error), seconds)
         self._tell_guard(error, seconds)
+        if self._link.till is not None:
+            deposit, self._deposit = self._deposit, None
+            self._link.till.settle(deposit, error, usage)
 
     def _tell_guard(self, error: BaseException | None, seconds: float) -> None:
         permit, self._permit = self._permit, None
@@ -104,14 +140,16 @@ class Tries:
             return
         failed = isinstance(error, TRANSIENT)
         # A refusal is an answer: the endpoint works. Other errors never came to it.
-        if error is None or failed or getattr(error, "status", None):
+        came = isinstance(error, lm15.LM15Error) and error.status
+        if error is None or failed or came:
             self._link.guard.settle(permit, failed=failed, seconds=seconds)
         else:
             self._link.guard.withdraw(permit)
 
     def succeeded(self, usage: lm15.Usage) -> None:
         """Count what the answer cost."""
-        self._call.used(usage)
+        till = self._link.till
+        self._call.used(usage, None if till is None else till.answered(usage))
         self._link.metrics.lm_tokens(
             self._link.model.name, usage.input_tokens or 0, usage.output_tokens or 0
         )

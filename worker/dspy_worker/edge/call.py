@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FALLBACK = "fallback"
 """Why an answer is degraded: another model gave it than the one that was wanted."""
+BUDGET = "budget"
+"""Why an answer is degraded: a budget wanted a cheaper model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Call:
         calls: Answers that the LM gave.
         input_tokens: Tokens of the prompts, as the LM counted them.
         output_tokens: Tokens of the answers, as the LM counted them.
+        cost_nanos: Price of the answers whose price is known, in billionths of a US dollar.
+        unpriced: Answers whose price nobody knows.
         lm_seconds: Time during which at least one LM call was under way.
         degraded: What made the answer worse than usual, such as "fallback:NAME".
         headers: What the answer's headers say beside the usual.
@@ -69,6 +73,7 @@ class Call:
         "_open",
         "_since",
         "calls",
+        "cost_nanos",
         "deadline",
         "degraded",
         "given_up",
@@ -78,6 +83,7 @@ class Call:
         "lm_seconds",
         "origin",
         "output_tokens",
+        "unpriced",
         "waited",
     )
 
@@ -88,6 +94,7 @@ class Call:
         self.waited = 0.0
         self.given_up = False
         self.calls = self.input_tokens = self.output_tokens = 0
+        self.cost_nanos = self.unpriced = 0
         self.lm_seconds = 0.0
         self.degraded: tuple[str, ...] = ()
         self.headers: dict[str, str] = {}
@@ -114,12 +121,19 @@ class Call:
             if self._open == 0:
                 self.lm_seconds += time.monotonic() - self._since
 
-    def used(self, usage: Usage) -> None:
-        """Add what one answer cost."""
+    def used(self, usage: Usage, nanos: int | None = None) -> None:
+        """Add what one answer cost; its price may be unknown."""
         with self._lock:
             self.calls += 1
             self.input_tokens += usage.input_tokens or 0
             self.output_tokens += usage.output_tokens or 0
+            self.cost_nanos += nanos or 0
+            self.unpriced += nanos is None
+
+    @property
+    def cost(self) -> int | None:
+        """Price of all answers in billionths of a US dollar; None where nobody knows it."""
+        return None if self.unpriced else self.cost_nanos
 
     def degrade(self, how: str) -> None:
         """Note why the answer is worse than usual, such as "fallback:NAME"."""

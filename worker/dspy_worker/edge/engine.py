@@ -22,7 +22,7 @@ from dspy_worker.edge.abilities import Abilities
 from dspy_worker.edge.attempts import Link, Tries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dspy_worker.contract.app import Model
     from dspy_worker.edge.listener import Answer
@@ -65,7 +65,11 @@ class _Base(Abilities):
         return self._link.model
 
     def _routed(self, request: lm15.Request) -> lm15.Request:
-        return replace(request, model=self._link.model.model)
+        config = request.config
+        if config.max_tokens is None and self._link.model.max_tokens is not None:
+            # A program may have taken the limit out; the model has it all the same.
+            config = replace(config, max_tokens=self._link.model.max_tokens)
+        return replace(request, model=self._link.model.model, config=config)
 
 
 class Engine(_Base):
@@ -78,36 +82,48 @@ class Engine(_Base):
         limits = transport.Limits(connections=link.threads, connect=seconds, wait=seconds)
         self._client = _Client(link, lm15.LMRouter(_config(link)), limits)
 
-    def complete(self, request: lm15.Request) -> lm15.Response:
+    def complete(self, request: lm15.Request, *, heed_soft: bool = False) -> lm15.Response:
         """Return the LM's answer.
+
+        Args:
+            request: What is asked.
+            heed_soft: Whether a budget may ask for its cheaper model instead.
 
         Raises:
             LM15Error: There is no answer, and trying again did not help or was not allowed.
             LMCredentialsMissing: The model's key is missing.
             LMCircuitOpen: The model gets no calls at present.
+            BudgetExhausted: What it may cost does not fit into a budget.
+            BudgetUnavailable: Nobody knows whether it fits.
+            CheaperWanted: A budget asks for its cheaper model; only with `heed_soft`.
             DeadlineExceeded: Nobody waits for the answer any more.
         """
         tries, routed = Tries(self._link), self._routed(request)
         while True:
             key = self._link.secret()
             try:
-                response = self._attempt(tries, key, routed)
+                response = self._attempt(tries, key, routed, heed_soft=heed_soft)
             except lm15.LM15Error as error:
                 time.sleep(tries.pause(error, key))
             else:
                 tries.succeeded(response.usage)
                 return response
 
-    def _attempt(self, tries: Tries, key: str | None, request: lm15.Request) -> lm15.Response:
+    def _attempt(
+        self, tries: Tries, key: str | None, request: lm15.Request, *, heed_soft: bool
+    ) -> lm15.Response:
         tries.begin()
+        tries.pay_in_thread(request, heed_soft=heed_soft)
         failure: BaseException | None = None
+        response: lm15.Response | None = None
         try:
-            return _ask(self._client.with_key(key), request, tries.listen())
+            response = _ask(self._client.with_key(key), request, tries.listen())
         except BaseException as error:
             failure = error
             raise
         finally:
-            tries.end(failure)
+            tries.end(failure, None if response is None else response.usage)
+        return response
 
     def stream(self, request: lm15.Request) -> Iterator[lm15.StreamEvent]:
         """Return the whole answer as the events of a stream."""
@@ -124,29 +140,34 @@ class AsyncEngine(_Base):
         limits = transport.Limits(connections=link.connections, connect=seconds, wait=None)
         self._client = _Client(link, lm15.AsyncLMRouter(_config(link)), limits)
 
-    async def complete(self, request: lm15.Request) -> lm15.Response:
+    async def complete(self, request: lm15.Request, *, heed_soft: bool = False) -> lm15.Response:
         """Return the LM's answer; raises what `Engine.complete` raises."""
         tries, routed = Tries(self._link), self._routed(request)
         while True:
             key = self._link.secret()
             try:
-                response = await self._attempt(tries, key, routed)
+                response = await self._attempt(tries, key, routed, heed_soft=heed_soft)
             except lm15.LM15Error as error:
                 await asyncio.sleep(tries.pause(error, key))
             else:
                 tries.succeeded(response.usage)
                 return response
 
-    async def _attempt(self, tries: Tries, key: str | None, request: lm15.Request) -> lm15.Response:
+    async def _attempt(
+        self, tries: Tries, key: str | None, request: lm15.Request, *, heed_soft: bool
+    ) -> lm15.Response:
         tries.begin()
+        await tries.pay(request, heed_soft=heed_soft)
         failure: BaseException | None = None
+        response: lm15.Response | None = None
         try:
-            return await self._within_timeout(key, request, tries.listen())
+            response = await self._within_timeout(key, request, tries.listen())
         except BaseException as error:
             failure = error
             raise
         finally:
-            tries.end(failure)
+            tries.end(failure, None if response is None else response.usage)
+        return response
 
     async def _within_timeout(
         self, key: str | None, request: lm15.Request, heard: Answer | None
@@ -196,18 +217,21 @@ async def _ask_async(client: Any, request: lm15.Request, heard: Answer | None) -
         return await stream.response()
 
 
-def language_model(link: Link, *others: Link) -> dspy.LM:
+def language_model(
+    link: Link, *others: Link, cheaper: Mapping[str, Sequence[Link]] | None = None
+) -> dspy.LM:
     """Return a model for DSPy that asks through our engines.
 
     Args:
         link: The model to ask.
         others: The models to ask when it cannot answer, in this order.
+        cheaper: The models to ask first when a budget says so, by its name.
 
     Raises:
         dspy.LMError: DSPy refuses the model's parameters.
     """
     model = link.model
-    engine, async_engine = _pair((link, *others))
+    engine, async_engine = _pair((link, *others), cheaper or {})
     return dspy.LM(
         f"openai/{model.model}",
         engine=engine,
@@ -219,12 +243,26 @@ def language_model(link: Link, *others: Link) -> dspy.LM:
     )
 
 
-def _pair(links: Sequence[Link]) -> tuple[Abilities, Abilities]:
-    if len(links) == 1:
+def _pair(
+    links: Sequence[Link], cheaper: Mapping[str, Sequence[Link]]
+) -> tuple[Abilities, Abilities]:
+    if len(links) == 1 and not cheaper:
         return Engine(links[0]), AsyncEngine(links[0])
+    everyone = [*links, *(link for order in cheaper.values() for link in order)]
+    named = {link.model.name: link for link in everyone}
+    made = {name: Engine(link) for name, link in named.items()}
+    waiting = {name: AsyncEngine(link) for name, link in named.items()}
+    orders = {budget: [link.model.name for link in order] for budget, order in cheaper.items()}
+    usual = [link.model.name for link in links]
     return (
-        fallback.Chain([Engine(link) for link in links]),
-        fallback.AsyncChain([AsyncEngine(link) for link in links]),
+        fallback.Chain(
+            [made[name] for name in usual],
+            {budget: [made[name] for name in order] for budget, order in orders.items()},
+        ),
+        fallback.AsyncChain(
+            [waiting[name] for name in usual],
+            {budget: [waiting[name] for name in order] for budget, order in orders.items()},
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dspy_worker.core import limiter, problem
 from dspy_worker.edge.call import Call
 from dspy_worker.errors import WorkerError
+from dspy_worker.serve import predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,13 +57,9 @@ class Batch:
         for call in self._calls:
             call.given_up = True
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Return what all items together have cost."""
-        return {
-            "inputTokens": sum(call.input_tokens for call in self._calls),
-            "outputTokens": sum(call.output_tokens for call in self._calls),
-            "calls": sum(call.calls for call in self._calls),
-        }
+        return predict.usage(self._calls)
 
     def degraded(self) -> list[str]:
         """Return why answers are worse than usual."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dspy_worker.contract import money
+
 if TYPE_CHECKING:
     import pydantic
 
@@ -34,6 +36,16 @@ def document(app: AppDocument, program: Program, version: str, variant: str) -> 
             "outputs": _fields(program.schema.outputs),
         },
         "models": [{"name": model.name, "model": model.model} for model in app.models],
+        "budgets": [
+            {
+                "name": budget.name,
+                "period": budget.period,
+                "per": budget.per,
+                "limitUsd": money.dollars(budget.limit),
+                "mode": budget.mode,
+            }
+            for budget in app.budgets
+        ],
         "limits": {
             "concurrency": serving.concurrency,
             "queueSize": serving.queue_size,

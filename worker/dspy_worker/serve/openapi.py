@@ -26,7 +26,7 @@ _PROBLEMS = {
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
     "422": "The body does not fit the program; `errors` says where.",
-    "429": "Too many requests at once; see Retry-After.",
+    "429": "Too many requests at once, or a budget is spent; see Retry-After.",
     "500": "The program failed.",
     "502": "The language model failed, or its answer was not usable.",
     "503": "The worker cannot answer now.",
@@ -48,7 +48,9 @@ _EVENTS = (
 _FIXED = ("Usage", "PredictResponse", "BatchResponse", "FeedbackResponse", "Problem")
 """Schemas that are the same for all programs."""
 _REQUEST_HEADER = {"X-Request-Id": "Name of the request, as in the logs."}
-_DEGRADED_HEADER = {"X-Degraded": "fallback: another model has answered; stale: it is old."}
+_DEGRADED_HEADER = {
+    "X-Degraded": "fallback: another model has answered; budget: a cheaper one; stale: it is old."
+}
 _CACHE_HEADERS = {
     "Cache-Status": "Whether the answer was kept, as RFC 9211 has it.",
     "Age": "Seconds since a kept answer was made.",
@@ -267,9 +269,17 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 def _fixed(refs: Refs) -> dict[str, Any]:
     counts = {"type": "integer", "minimum": 0}
     usage = dict.fromkeys(("inputTokens", "outputTokens", "calls"), counts)
+    cost = {
+        "type": "string",
+        "description": "US dollars as a decimal; only where the price of all calls is known.",
+    }
     name = {"type": "string", "description": "Names the prediction; feedback refers to it."}
     return {
-        "Usage": {"type": "object", "properties": usage, "required": list(usage)},
+        "Usage": {
+            "type": "object",
+            "properties": {**usage, "costUsd": cost},
+            "required": list(usage),
+        },
         "PredictResponse": _answered(
             prediction=refs["Prediction"],
             id=name,
@@ -323,7 +333,7 @@ def _answered(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON schem
     found["properties"]["degraded"] = {
         "type": "array",
         "items": {"type": "string"},
-        "description": "Only where the answer is worse than usual: fallback:NAME, stale.",
+        "description": "Only where it is worse than usual: fallback:MODEL, budget:BUDGET, stale.",
     }
     found["properties"]["cached"] = {
         "description": "Only where the answer was not made for this request.",

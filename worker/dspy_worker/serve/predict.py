@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from dspy_worker.cache.shelf import NoShelf
+from dspy_worker.contract import money
 from dspy_worker.core import ids
 from dspy_worker.core.answer import Record
 from dspy_worker.edge import call as calls
@@ -20,7 +21,7 @@ from dspy_worker.serve import failures, schema
 from dspy_worker.store.notebook import NoNotebook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dspy_worker.cache.shelf import Shelf
     from dspy_worker.core.answer import Answer, Kept
@@ -152,11 +153,7 @@ class Service:
         return {
             "prediction": answer.prediction,
             "id": name,
-            "usage": {
-                "inputTokens": call.input_tokens,
-                "outputTokens": call.output_tokens,
-                "calls": call.calls,
-            },
+            "usage": usage([call]),
             "durationMs": round(seconds * 1000, 3),
             **degraded(call),
             **_cached(answer.kept),
@@ -188,7 +185,7 @@ class Service:
                 input_tokens=call.input_tokens,
                 output_tokens=call.output_tokens,
                 calls=call.calls,
-                cost_nanos=None,
+                cost_nanos=call.cost,
                 duration_ms=round((time.monotonic() - began) * 1000, 3),
                 cached=answer.kept.level if answer and answer.kept else "",
                 degraded=call.degraded,
@@ -247,6 +244,18 @@ def _plain(inputs: pydantic.BaseModel) -> Callable[[], Mapping[str, Any]]:
 def kinds(reasons: Iterable[str]) -> list[str]:
     """Return each kind of reason once, such as "fallback" of "fallback:NAME"."""
     return list(dict.fromkeys(reason.partition(":")[0] for reason in reasons))
+
+
+def usage(calls: Sequence[Call]) -> dict[str, Any]:
+    """Return what answers cost; the money is left out where its amount is not known."""
+    costs = [call.cost for call in calls]
+    known = [cost for cost in costs if cost is not None]
+    return {
+        "inputTokens": sum(call.input_tokens for call in calls),
+        "outputTokens": sum(call.output_tokens for call in calls),
+        "calls": sum(call.calls for call in calls),
+        **({"costUsd": money.dollars(sum(known))} if len(known) == len(costs) else {}),
+    }
 
 
 def _cached(kept: Kept | None) -> dict[str, Any]:

@@ -13,8 +13,13 @@ from dspy_worker.contract import connections
 from dspy_worker.core.limiter import Limits
 from dspy_worker.edge import adapter, engine, keys
 from dspy_worker.edge.attempts import Link
+from dspy_worker.edge.costs import Costs
 from dspy_worker.edge.guard import Guard
+from dspy_worker.edge.local_ledger import LocalLedger
+from dspy_worker.edge.redis_ledger import RedisLedger
+from dspy_worker.edge.redis_link import RedisLink
 from dspy_worker.edge.telemetry import Metrics
+from dspy_worker.edge.till import Till
 from dspy_worker.errors import LoadError
 from dspy_worker.serve import app, feedback, ops, program, seal, usercode
 from dspy_worker.serve.admission import Admission
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from dspy_worker.cache.shelf import Shelf
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.edge.companion import Companion
+    from dspy_worker.edge.ledger import Ledger
     from dspy_worker.serve.program import Program
 
 
@@ -80,16 +86,17 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     metrics = Metrics(document.name)
     metrics.describe(version(), document.digest)
     found = {model.name: keys.find(model, folders.keys) for model in document.models}
-    links = _links(document, found, metrics)
-    loaded = load(document, folders, lm or _language_model(links), metrics)
+    money = _money(document, folders, metrics)
+    links = _links(document, found, metrics, money)
+    loaded = load(document, folders, lm or _language_model(document, links), metrics)
     keeper = wiring.keeper(document, folders.connections, folders.data, metrics.registry)
     health = Health(
         document=document,
         keys=found,
         admission=_admission(document, metrics),
         throttled=metrics.is_throttled,
-        guards={link.model.name: link.guard for link in links},
-        companions=_companions(keeper),
+        guards={name: link.guard for name, link in links.items()},
+        companions=(*money.companions, *_companions(keeper)),
     )
     label = _label(document, folders)
     shelf, kept = _shelf(document, label.variant, metrics, folders)
@@ -162,26 +169,67 @@ def _companions(*parts: Companion | None) -> tuple[Companion, ...]:
     return tuple(part for part in parts if part is not None)
 
 
-def _links(document: AppDocument, found: dict[str, keys.Key], metrics: Metrics) -> tuple[Link, ...]:
-    """Return how to reach the model that the program asks, and its fallbacks."""
-    return tuple(
-        Link(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Money:
+    """What counts money; `ledger` is None without budgets."""
+
+    costs: Costs
+    ledger: Ledger | None
+    companions: tuple[Companion, ...]
+
+
+def _money(document: AppDocument, folders: Folders, metrics: Metrics) -> _Money:
+    """Return where costs are counted and where budgets are kept."""
+    costs = Costs(metrics.registry, document.name)
+    if not document.budgets:
+        return _Money(costs=costs, ledger=None, companions=())
+    ledger, companions = _ledger(document, folders)
+    costs.show(document.budgets, ledger.sum)
+    return _Money(costs=costs, ledger=ledger, companions=companions)
+
+
+def _ledger(document: AppDocument, folders: Folders) -> tuple[Ledger, tuple[Companion, ...]]:
+    """Return the ledger in Redis; on a laptop that knows none, one of this process."""
+    app = f"{document.namespace}/{document.name}"
+    url = keys.find_url(connections.REDIS, folders.connections)
+    if document.redis is None or (folders.connections is None and url.read() is None):
+        local = LocalLedger(app, folders.data)
+        return local, (local,)
+    link = RedisLink(url)
+    shared = RedisLedger(app, document.budgets, link)
+    # In this order they stop: the last settlements need the link.
+    return shared, (shared, link)
+
+
+def _links(
+    document: AppDocument, found: dict[str, keys.Key], metrics: Metrics, money: _Money
+) -> dict[str, Link]:
+    """Return how to reach each model that the program may ask, by its name."""
+    return {
+        model.name: Link(
             model=model,
             key=found[model.name],
             metrics=metrics,
             guard=Guard(model, metrics),
             connections=document.serving.concurrency,
             threads=document.serving.threads,
+            till=Till(model, money.costs, money.ledger, document.budgets),
         )
-        for model in document.chain()
-    )
+        for model in document.asked()
+    }
 
 
-def _language_model(links: tuple[Link, ...]) -> dspy.LM:
+def _language_model(document: AppDocument, links: dict[str, Link]) -> dspy.LM:
+    usual = [links[model.name] for model in document.chain()]
+    cheaper = {
+        budget.name: [links[m.name] for m in document.chain(budget.cheaper_model)]
+        for budget in document.budgets
+        if budget.cheaper_model
+    }
     try:
-        return engine.language_model(*links)
+        return engine.language_model(*usual, cheaper=cheaper)
     except (ValueError, TypeError, dspy.LMError) as error:
-        names = ", ".join(link.model.name for link in links)
+        names = ", ".join(links)
         raise LoadError(f"spec.models ({names}) cannot be used: {error}") from error
 
 

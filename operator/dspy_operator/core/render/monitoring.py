@@ -50,6 +50,7 @@ def prometheus_rule(app: App, wanted: Rules, setting: Setting) -> Manifest:
         _circuit_open(app),
         _store_down(app),
         _predictions_lost(app),
+        *([_budget_soft(app), _budget_spent(app)] if app.program.budgets else []),
     ]
     group = {
         "name": f"dspyapp/{app.namespace}/{app.name}",
@@ -201,4 +202,33 @@ def _predictions_lost(app: App) -> dict[str, Any]:
         summary=f"Predictions of {app.namespace}/{app.name} were answered and not kept",
         description="Reason {{ $labels.reason }}; full: PostgreSQL was away for longer than "
         "spec.store.spoolBytes lasts.",
+    )
+
+
+def _budget(app: App, metric: str) -> str:
+    """Return the expression of what has lately been counted for each budget."""
+    return f"sum by (budget) (increase({metric}{_of(app)}[5m])) > 0"
+
+
+def _budget_soft(app: App) -> dict[str, Any]:
+    return _alert(
+        "DSPyAppBudgetSoft",
+        _budget(app, "dspy_budget_soft_total"),
+        minutes=5,
+        severity="warning",
+        summary=f"{app.namespace}/{app.name} saves: budget {{{{ $labels.budget }}}}",
+        description="The budget is spent beyond its softPercent; for five minutes a cheaper model "
+        "has answered, or would have in the mode Enforce.",
+    )
+
+
+def _budget_spent(app: App) -> dict[str, Any]:
+    return _alert(
+        "DSPyAppBudgetExhausted",
+        _budget(app, "dspy_budget_refused_total"),
+        minutes=5,
+        severity="critical",
+        summary=f"The budget {{{{ $labels.budget }}}} of {app.namespace}/{app.name} is spent",
+        description="For five minutes calls have not fitted into the budget: requests end in a "
+        "429, or a cheaper model answers.",
     )

@@ -1,0 +1,468 @@
+"""The ledger in Redis: the same decisions as the book, and nothing lost or told twice."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+from dspy_worker.contract.budgets import Budget
+from dspy_worker.core.book import Book, Entry
+from dspy_worker.edge import ledger, redis_ledger
+from dspy_worker.edge.keys import FixedKey
+from dspy_worker.edge.ledger import Claim, Hold, Wish
+from dspy_worker.edge.redis_ledger import RedisLedger
+from dspy_worker.edge.redis_link import Away, RedisLink
+from dspy_worker.edge.scripts import Script
+from dspy_worker.errors import BudgetUnavailable
+from tests import redis_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.redis_process import RedisProcess
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+
+APP = "shop/tickets"
+SHARED = Budget(name="shared", limit=1000, soft_percent=50, cheaper_model="small")
+EACH = Budget(name="each", limit=600, period="Month", per="Tenant")
+DARK = Budget(name="dark", limit=300, mode="Shadow")
+LONG = 10**9
+amounts = st.integers(1, 400)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisProcess]:
+    with redis_process.running() as found:
+        yield found
+
+
+@pytest.fixture
+def redis_server(server: RedisProcess) -> RedisProcess:
+    if server.process is None:
+        server.start()
+    with server.client() as client:
+        client.flushall()
+    return server
+
+
+def claims(tenant: str = "blue") -> tuple[Claim, ...]:
+    return tuple(
+        Claim(budget=budget, who=tenant if budget.per == "Tenant" else "")
+        for budget in (SHARED, EACH, DARK)
+    )
+
+
+def wish(amount: int, *, heed_soft: bool = False, **more: Any) -> Wish:  # noqa: ANN401 - fields
+    given = {"milliseconds": 60_000, "claims": claims(), **more}
+    return Wish(amount=amount, heed_soft=heed_soft, **given)
+
+
+class TheSame(RuleBasedStateMachine):
+    """The scripts in Redis and the book, side by side."""
+
+    server: RedisProcess
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = self.server.client()
+        self.client.flushall()
+        self.now = int(self.client.time()[0]) * 1000
+        self.book = Book()
+        self.scripts = {name: Script(name) for name in ("reserve", "settle")}
+        self.holds: dict[str, Hold] = {}
+        self.seen: dict[str, Entry] = {}
+        self.paid: dict[str, int] = {}
+        self.bounded = True
+        self.count = 0
+
+    def teardown(self) -> None:
+        self.client.close()
+
+    @rule(amount=amounts, tenant=st.sampled_from(["blue", "green"]), heed=st.booleans())
+    def reserve(self, amount: int, tenant: str, *, heed: bool) -> None:
+        self.count += 1
+        asked = wish(amount, heed_soft=heed, claims=claims(tenant))
+        spots = ledger.spots(APP, asked.claims, self.now)
+        hold = Hold(name=f"r{self.count}", amount=amount, spots=spots)
+        entries = [spot.entry() for spot in spots]
+        self.seen |= {entry.key: entry for entry in entries}
+        keys, arguments = redis_ledger._reservation(hold, asked, [("", 0)] * len(spots))
+
+        told = self.scripts["reserve"].run_blocking(self.client, keys, arguments)
+        expected = self.book.reserve(
+            hold.name, amount, entries, now=self.now, expires=self.now + LONG, heed_soft=heed
+        )
+
+        place = {"refused": expected.refused, "soft": expected.soft, "granted": -1}
+        assert place[told[0]] == int(told[1]) - 1
+        rows = [told[i : i + 5] for i in range(3, len(told), 5)]
+        assert [tuple(map(int, row[:4])) for row in rows] == [
+            (line.spent, line.reserved, line.all_spent, line.all_reserved)
+            for line in expected.lines
+        ]
+        if expected.granted:
+            born = [row[4] for row in rows]
+            marked = [replace(s, born=b) for s, b in zip(spots, born, strict=True)]
+            self.holds[hold.name] = replace(hold, spots=tuple(marked))
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data(), cost=st.integers(0, 500), twice=st.booleans())
+    def settle(self, data: st.DataObject, cost: int, *, twice: bool) -> None:
+        """Send it again too, as if no answer had come."""
+        hold = self.holds.pop(data.draw(st.sampled_from(sorted(self.holds))))
+        self.bounded &= cost <= hold.amount
+        arguments: list[object] = [hold.name, hold.amount, cost, 0]
+        for spot in hold.spots:
+            arguments += [spot.span.end, spot.born, "", 0]
+            expired = hold.name not in self.book.accounts[spot.key].open
+            charge = max(cost, hold.amount) if expired else cost
+            self.paid[spot.key] = self.paid.get(spot.key, 0) + charge
+        keys = redis_ledger._keys(hold.spots)
+        self.scripts["settle"].run_blocking(self.client, keys, arguments)
+        if twice:
+            arguments[3] = 1
+            self.scripts["settle"].run_blocking(self.client, keys, arguments)
+        names = [spot.key for spot in hold.spots]
+        self.book.settle(hold.name, names, amount=hold.amount, cost=cost)
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """Let a reservation's time be over; nobody can wait for it."""
+        hold = self.holds[data.draw(st.sampled_from(sorted(self.holds)))]
+        for spot in hold.spots:
+            account = self.book.accounts[spot.key]
+            if hold.name in account.open:
+                account.open[hold.name] = (hold.amount, 0)
+                self.client.zadd(spot.open, {f"{hold.name}:{hold.amount}": 0}, xx=True)
+
+    @rule()
+    def look(self) -> None:
+        """Reserve nothing, so that both spend what has expired."""
+        for entry in self.seen.values():
+            self.book.expire([entry.key], self.now)
+        for tenant in ("blue", "green"):
+            spots = ledger.spots(APP, claims(tenant), self.now)
+            if all(spot.key in self.seen for spot in spots):
+                hold = Hold(name="look", amount=0, spots=spots)
+                nothing = wish(0, claims=claims(tenant))
+                known = [("", 0)] * len(spots)
+                keys, arguments = redis_ledger._reservation(hold, nothing, known)
+                self.scripts["reserve"].run_blocking(self.client, keys, arguments)
+
+    @invariant()
+    def accounts_hold_the_same(self) -> None:
+        for key in self.seen:
+            found = self.client.hmget(key, "spent", "reserved")
+            account = self.book.accounts[key]
+            assert [int(v or 0) for v in found] == [account.spent, account.reserved]
+
+    @invariant()
+    def nothing_is_overspent_while_the_bound_holds(self) -> None:
+        for entry in self.seen.values():
+            if entry.enforced and self.bounded:
+                account = self.book.accounts[entry.key]
+                assert account.spent + account.reserved <= entry.limit
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Spent is what was settled, and what has expired and is not settled yet."""
+        for key in self.seen:
+            account = self.book.accounts[key]
+            open_ = [h for h in self.holds.values() if any(s.key == key for s in h.spots)]
+            late = sum(hold.amount for hold in open_ if hold.name not in account.open)
+            assert account.spent == self.paid.get(key, 0) + late
+
+    @invariant()
+    def everything_goes_away_by_itself(self) -> None:
+        assert all(self.client.pttl(key) > 0 for key in self.client.scan_iter("dspy:*"))
+
+
+def test_redis_decides_as_the_book(redis_server: RedisProcess) -> None:
+    TheSame.server = redis_server
+    quick = settings(
+        max_examples=60,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_machine(TheSame, settings=quick)
+
+
+class LossyLink(RedisLink):
+    """Loses answers: Redis does what it was told, and nobody hears of it."""
+
+    losses = 0
+    cut = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open and not self.cut
+
+    def mend(self) -> None:
+        """Let Redis be found again."""
+        self._shut(TimeoutError())
+        self.cut = False
+
+    def ask_in_thread(self, question: Any) -> Any:  # noqa: ANN401 - as in RedisLink
+        if self.cut:
+            raise Away
+        return super().ask_in_thread(question)
+
+    async def ask(self, question: Any) -> Any:  # noqa: ANN401 - as in RedisLink
+        if self.cut:
+            raise Away
+        answer = await super().ask(question)
+        if self.losses:
+            self.losses -= 1
+            self._shut(TimeoutError())
+            raise Away
+        return answer
+
+
+@asynccontextmanager
+async def pod(
+    server: RedisProcess, *budgets: Budget
+) -> AsyncIterator[tuple[RedisLedger, LossyLink]]:
+    link = LossyLink(FixedKey("URL", server.url))
+    found = RedisLedger(APP, budgets or (SHARED, EACH, DARK), link)
+    await found.start()
+    await link.start()
+    # Looks at the sums would be in the way of tests that count losses.
+    found._tasks.pop().cancel()
+    try:
+        yield found, link
+    finally:
+        await found.stop()
+        await link.stop()
+
+
+async def until_open(link: RedisLink, *, is_open: bool = True) -> None:
+    async with asyncio.timeout(20):
+        while link.is_open != is_open:
+            await asyncio.sleep(0.01)
+
+
+async def sent(found: RedisLedger) -> None:
+    async with asyncio.timeout(20):
+        while found._waiting():
+            await asyncio.sleep(0.01)
+
+
+def held(server: RedisProcess, budget: Budget) -> dict[str, int]:
+    with server.client() as client:
+        keys = [k for k in client.scan_iter("dspy:*") if f":budget:{budget.name}:" in k]
+        (total,) = [k for k in keys if ":of:" not in k and ":open:" not in k]
+        return {k: int(v) for k, v in client.hgetall(total).items()}
+
+
+async def spend(found: RedisLedger, amount: int, cost: int) -> bool:
+    verdict = await found.reserve(wish(amount))
+    if verdict.hold is None:
+        return False
+    found.settle(verdict.hold, cost)
+    await asyncio.sleep(0)
+    return True
+
+
+@pytest.mark.parametrize("cost", [40, 140])
+@pytest.mark.parametrize("losses", [1, 2, 3])
+async def test_a_settlement_without_an_answer_is_sent_again_and_counts_once(
+    redis_server: RedisProcess, losses: int, cost: int
+) -> None:
+    async with pod(redis_server) as (found, link):
+        verdict = await found.reserve(wish(100))
+        assert verdict.hold is not None
+        link.losses = losses
+        found.settle(verdict.hold, cost)
+        await sent(found)
+
+    assert held(redis_server, SHARED) == {"spent": cost, "reserved": 0}
+
+
+async def test_a_reservation_without_an_answer_is_taken_back(redis_server: RedisProcess) -> None:
+    async with pod(redis_server) as (found, link):
+        link.losses = 1
+        verdict = await found.reserve(wish(100))
+        assert verdict.hold is not None
+        assert verdict.hold.away
+        found.settle(verdict.hold, 40)
+        await sent(found)
+
+    assert held(redis_server, SHARED) == {"spent": 40, "reserved": 0}
+
+
+async def test_what_is_spent_while_redis_is_away_is_posted_once(
+    redis_server: RedisProcess,
+) -> None:
+    async with pod(redis_server) as (found, link):
+        assert await spend(found, 100, 40)
+        await sent(found)
+        link.cut = True
+        assert await spend(found, 100, 30)
+        assert await spend(found, 100, 20)
+        assert found.sum(SHARED).spent == 90
+        link.losses = 2
+        link.mend()
+        await until_open(link)
+        await sent(found)
+
+    assert held(redis_server, SHARED)["spent"] == 90
+
+
+async def test_without_redis_no_pod_spends_more_than_was_left(redis_server: RedisProcess) -> None:
+    async with pod(redis_server) as (found, link), pod(redis_server) as (other, _):
+        assert await spend(found, 400, 400)
+        await sent(found)
+        assert await spend(other, 100, 100)
+        redis_server.kill()
+        await until_open(link, is_open=False)
+
+        spent = [await spend(found, 100, 100) for _ in range(10)]
+
+        # In its tenant's account 200 of 600 were left, or 100 if the other pod's are known.
+        assert spent.count(True) in {1, 2}
+        redis_server.start()
+
+
+async def test_a_redis_that_has_forgotten_learns_it_again(redis_server: RedisProcess) -> None:
+    """Each pod tells what it knows; what is under way is not lost either."""
+    async with pod(redis_server) as (first, one), pod(redis_server) as (second, two):
+        assert await spend(first, 100, 70)
+        await sent(first)
+        assert await spend(second, 100, 60)
+        await sent(second)
+        open_ = (await first.reserve(wish(100))).hold
+        assert open_ is not None
+        redis_server.kill()
+        await until_open(one, is_open=False)
+        await until_open(two, is_open=False)
+        redis_server.start()
+        await until_open(one)
+        await until_open(two)
+
+        first.settle(open_, 50)
+        await sent(first)
+        assert await spend(second, 100, 9)
+        await sent(second)
+
+    assert held(redis_server, SHARED) == {"spent": 70 + 60 + 50 + 9, "reserved": 0}
+
+
+async def test_the_soft_limit_is_reached_by_spent_money_alone(redis_server: RedisProcess) -> None:
+    async with pod(redis_server, SHARED) as (found, _):
+
+        def asked(amount: int) -> Wish:
+            return wish(amount, heed_soft=True, claims=(Claim(budget=SHARED, who=""),))
+
+        first, second = await found.reserve(asked(499)), await found.reserve(asked(1))
+        assert first.hold is not None
+        assert second.hold is not None
+        found.settle(first.hold, 499)
+        await sent(found)
+        before = await found.reserve(asked(1))
+        found.settle(second.hold, 1)
+        await sent(found)
+
+        assert before.soft is None
+        assert (await found.reserve(asked(1))).soft == SHARED
+
+
+async def test_a_clock_that_jumps_changes_nothing(redis_server: RedisProcess) -> None:
+    async with pod(redis_server) as (found, _):
+        assert await spend(found, 100, 70)
+        await sent(found)
+        found._offset += 40 * 86_400_000
+        assert await spend(found, 100, 30)
+        await sent(found)
+
+    assert held(redis_server, SHARED) == {"spent": 100, "reserved": 0}
+
+
+async def test_threads_and_the_event_loop_share_a_ledger(redis_server: RedisProcess) -> None:
+    async with pod(redis_server) as (found, _):
+        verdict = await asyncio.to_thread(found.reserve_in_thread, wish(100))
+        assert verdict.hold is not None
+        await asyncio.to_thread(found.settle, verdict.hold, 40)
+        assert await spend(found, 100, 1)
+        await sent(found)
+
+    assert held(redis_server, SHARED) == {"spent": 41, "reserved": 0}
+
+
+async def test_no_tenant_has_a_name_that_is_in_the_way_of_another(
+    redis_server: RedisProcess,
+) -> None:
+    async with pod(redis_server) as (found, link):
+        for tenant in ("blue", "blue:open", "open:blue", "of:blue", "", ":open"):
+            verdict = await found.reserve(wish(10, claims=claims(tenant)))
+            assert verdict.hold is not None
+            assert not verdict.hold.away
+            found.settle(verdict.hold, 7)
+        await sent(found)
+        assert link.is_open
+
+    assert held(redis_server, EACH) == {"spent": 42, "reserved": 0}
+
+
+async def test_a_cancelled_reservation_is_taken_back(redis_server: RedisProcess) -> None:
+    async with pod(redis_server) as (found, _):
+        assert await spend(found, 10, 1)
+        tasks = [asyncio.create_task(found.reserve(wish(10))) for _ in range(20)]
+        for task in tasks:
+            await asyncio.sleep(0)
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        for one in done:
+            if not isinstance(one, BaseException) and one.hold:
+                found.settle(one.hold, 0)
+        await sent(found)
+
+    assert held(redis_server, SHARED) == {"spent": 1, "reserved": 0}
+
+
+async def test_a_budget_that_wants_to_know_is_denied(redis_server: RedisProcess) -> None:
+    careful = replace(SHARED, when_unavailable="Deny")
+    async with pod(redis_server, careful) as (found, link):
+        asked = wish(1, claims=(Claim(budget=careful, who=""),))
+        assert (await found.reserve(asked)).hold is not None
+        link.cut = True
+
+        with pytest.raises(BudgetUnavailable):
+            await found.reserve(asked)
+        with pytest.raises(BudgetUnavailable):
+            await asyncio.to_thread(found.reserve_in_thread, asked)
+
+
+async def test_the_url_may_change_and_be_wrong(redis_server: RedisProcess) -> None:
+    class Changing:
+        where = "here"
+        value: str | None = "this is no URL"
+
+        def read(self, *, now: bool = False) -> str | None:
+            return self.value
+
+    url = Changing()
+    link = RedisLink(url)
+    await link.start()
+    await until_open(link, is_open=False)
+    wrong = link.trouble()
+    url.value = None
+    with pytest.raises(Away):
+        await link.ask(lambda client: client.ping())
+    url.value = redis_server.url
+    await until_open(link)
+
+    assert "cannot be reached" in wrong or "missing" in wrong
+    assert await link.ask(lambda client: client.ping())
+    assert link.trouble() == ""
+    await link.stop()
