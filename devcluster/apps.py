@@ -159,12 +159,20 @@ class Apps:
             process.terminate()
             process.communicate()
 
-    def start_load(self, app: str, inputs: dict[str, Any], *, rate: int, seconds: int) -> None:
+    def start_load(
+        self,
+        app: str,
+        inputs: dict[str, Any],
+        *,
+        rate: int,
+        seconds: int,
+        path: str = "/v1/predict",
+    ) -> None:
         """Start a steady load on an app's Service from a pod inside the cluster."""
         script = (REPOSITORY / "devcluster/load.py").read_text()
         self.kubectl("delete", "pod", LOAD_NAME, "--ignore-not-found", "--wait=true")
         body = json.dumps({"inputs": inputs})
-        url = f"http://{app}.{self.namespace}.svc/v1/predict"
+        url = f"http://{app}.{self.namespace}.svc{path}"
         command = ["python3", "/load/load.py", url, body]
         limits = ["--rate", str(rate), "--seconds", str(seconds)]
         self.apply(

@@ -38,10 +38,12 @@ class Image:
     Attributes:
         tag: Short name, as the chart and the operator use it.
         dockerfile: File at the root of the checkout.
+        sources: What it is built from besides.
     """
 
     tag: str
     dockerfile: str
+    sources: tuple[str, ...] = SOURCES
 
     @property
     def full_name(self) -> str:
@@ -56,13 +58,15 @@ class Image:
 
 OPERATOR = Image(tag="dspy-operator:dev", dockerfile="Dockerfile.operator")
 WORKER = Image(tag="dspy-worker:dev", dockerfile="Dockerfile.worker")
-ALL = (OPERATOR, WORKER)
+DATABASES = Image(tag="dspy-databases:dev", dockerfile="Dockerfile.databases", sources=())
+"""PostgreSQL and Redis for the demo and the tests."""
+ALL = (OPERATOR, WORKER, DATABASES)
 
 
 def source_hash(repository: Path, image: Image) -> str:
     """Return a hash of everything that an image is built from."""
     digest = hashlib.sha256()
-    for path in _source_files(repository, (image.dockerfile, *SOURCES)):
+    for path in _source_files(repository, (image.dockerfile, *image.sources)):
         digest.update(str(path.relative_to(repository)).encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

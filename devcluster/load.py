@@ -5,7 +5,8 @@
 It starts a request every 1/rate seconds, whether or not the earlier ones have been answered (an
 open loop: a slow server does not slow the load down), each on a connection of its own. A line of
 JSON a second tells how far it is, the last line is the summary. SIGTERM ends it early, with the
-summary. It never retries: what fails is counted as failed.
+summary. It never retries: what fails is counted as failed, and so is a stream of events that ends
+without its result.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 MAX_RATE = 2000
 MAX_SECONDS = 600
+RESULT = b"event: result\ndata: "
 
 
 @dataclass(slots=True)
@@ -94,7 +96,17 @@ async def _exchange(url: str, request: bytes) -> tuple[str, bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head:
         raise ValueError("the connection was closed without an answer")
+    if b"text/event-stream" in head:
+        body = _result(body)
     return head.split(b" ", 2)[1].decode(), body
+
+
+def _result(events: bytes) -> bytes:
+    """Return the document of the event that ends a whole stream, out of its chunks."""
+    chunk = next((part for part in events.split(b"\r\n") if RESULT in part), None)
+    if chunk is None:
+        raise ValueError(f"the stream ended without a result: {events[-200:].decode()!r}")
+    return chunk.partition(RESULT)[2].strip()
 
 
 def _prediction(body: bytes) -> str:
