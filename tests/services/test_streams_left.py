@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ def memory(worker: Worker) -> float:
 
 def sockets(worker: Worker) -> int:
     folder = Path(f"/proc/{worker.process.pid}/fd")
-    return sum(os.readlink(folder / fd.name).startswith("socket") for fd in folder.iterdir())
+    return sum(fd.readlink().name.startswith("socket") for fd in folder.iterdir())
 
 
 @pytest.mark.timeout(300)
