@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from demo import production
 from demo.stage import Stage
 from devcluster import apps, up
 from devcluster.errors import DevclusterError
@@ -154,7 +155,7 @@ def closing(kubeconfig: Path, kubectl: Path) -> tuple[str, ...]:
 
 def main() -> int:
     """Run all steps; return the exit code."""
-    stage = Stage(total=6)
+    stage = Stage(total=9)
     try:
         with stage.step("A Kubernetes with the operator in it"):
             cluster = up.up()
@@ -167,6 +168,9 @@ def main() -> int:
             ("The program changes under load, and no request fails", edit_under_load),
             ("Drift is repaired", repair),
             ("Trouble is told where you look", show_trouble),
+            ("An app with PostgreSQL and Redis", production.deploy),
+            ("A stream, an answer that is kept, and feedback", production.show_answers),
+            ("Both databases stop, the app goes on", production.play_outage),
         ):
             with stage.step(title):
                 play(stage, here)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOAD_NAME = "load"
@@ -41,6 +41,24 @@ class Kubectl(Protocol):
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Run kubectl and return its output."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer of an app's public API.
+
+    Attributes:
+        text: The body.
+        headers: By name, in lower case.
+    """
+
+    text: str
+    headers: Mapping[str, str]
+
+    def document(self) -> dict[str, Any]:
+        """Return the body as JSON."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +163,15 @@ class Apps:
         with self.forward(app) as url:
             return _http(url + path)
 
+    def post(self, app: str, path: str, document: dict[str, Any]) -> Reply:
+        """Send a document to the app's public API.
+
+        Raises:
+            DevclusterError: The app refused it; the message is the problem's text.
+        """
+        with self.forward(app) as url:
+            return _exchange(f"{url}{path}", json.dumps(document).encode())
+
     @contextlib.contextmanager
     def forward(self, app: str) -> Iterator[str]:
         """Yield a loopback URL that leads to an app's Service, as `kubectl port-forward` does."""
@@ -208,15 +235,19 @@ def _forwarded(process: subprocess.Popen[str]) -> str:
 
 
 def _http(url: str, body: bytes | None = None) -> str:
+    return _exchange(url, body).text
+
+
+def _exchange(url: str, body: bytes | None = None) -> Reply:
     request = urllib.request.Request(  # noqa: S310 - a loopback URL of ours
         url, data=body, headers={"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            text: str = response.read().decode()
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(text=response.read().decode(), headers=headers)
     except urllib.error.HTTPError as error:
         raise DevclusterError(error.read().decode()) from None
-    return text
 
 
 def _load_pod(image: str, command: list[str]) -> dict[str, Any]:
