@@ -109,7 +109,7 @@ def _troubles(here: Apps) -> list[tuple[str, str]]:
 
 def _stored(here: Apps) -> int:
     """Count the predictions of the app in PostgreSQL, as anybody with psql would."""
-    query = f"SELECT count(*) FROM predictions WHERE app = '{here.namespace}/{APP}'"
+    query = f"SELECT count(*) FROM predictions WHERE app = '{here.namespace}/{APP}'"  # noqa: S608 - our own words
     command = ("psql", "--host=/tmp", "--username=dspy", "--dbname=postgres", "--tuples-only")
     password = "PGPASSWORD=$(cat /secret/password)"  # noqa: S105 - read where it lies
     script = f'{password} {" ".join(command)} --command="{query}"'
