@@ -1,4 +1,4 @@
-"""An app with PostgreSQL and Redis in a real cluster: shared answers, stored predictions, outages."""
+"""An app with PostgreSQL and Redis in a real cluster: answers, predictions, outages."""
 
 from __future__ import annotations
 
