@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from devcluster.apps import Apps
 
 APP = "support"
+STREAMED = "Please add a button that exports all my invoices"
 QUESTION = "My card was charged twice, please refund one of the payments"
 OTHERS = (
     "The search page shows an error message since the last update",
@@ -40,7 +41,7 @@ def deploy(stage: Stage, here: Apps) -> None:
 def show_answers(stage: Stage, here: Apps) -> None:
     """Show a stream, an answer that is kept, and feedback on it."""
     stage.command("curl -N .../v1/predict/stream   # the answer while the LM speaks")
-    asked = {"inputs": {"text": OTHERS[0]}}
+    asked = {"inputs": {"text": STREAMED}}
     for line in here.post(APP, "/v1/predict/stream", asked).text.splitlines():
         if line:
             stage.say(line[:110])
@@ -60,7 +61,8 @@ def play_outage(stage: Stage, here: Apps) -> None:
     with _frozen(stage, here):
         for text in OTHERS:
             _ask(stage, here, text)
-        here.wait_until(lambda: len(_troubles(here)) > 1, "the outage to be told", seconds=60)
+        stage.say("a server that hangs is given up after half a minute; waiting for that ...")
+        here.wait_until(lambda: len(_troubles(here)) > 1, "the outage to be told", seconds=90)
         stage.command("curl .../v1/health")
         for name, detail in _troubles(here):
             stage.say(f"{name}: {detail}")
