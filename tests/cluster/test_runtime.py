@@ -113,6 +113,18 @@ def test_nothing_fails_and_nothing_is_lost_while_both_databases_are_frozen(here:
     here.wait_until(lambda: troubles(here) == [], "all components to work again")
 
 
+def test_feedback_is_taken_by_any_pod_and_stored_once(here: Apps) -> None:
+    name = here.ask(APP, {"text": f"Refund please, case {time.time_ns()}"})["id"]
+    query = f"SELECT count(*), max(score) FROM feedback WHERE prediction_id = '{name}'"
+
+    for score in (0.25, 0.5, 0.75):  # each goes through a connection of its own
+        body = {"predictionId": name, "score": score, "source": "reviewer"}
+        assert here.post(APP, "/v1/feedback", body).document()["stored"] is True
+        here.wait_until(lambda: psql(here, query).startswith("1|"), "the feedback to be stored")
+
+    here.wait_until(lambda: psql(here, query) == "1|0.75", "the last score to count")
+
+
 def test_a_worker_that_is_killed_has_lost_nothing(
     embedded_cluster: EmbeddedCluster, here: Apps
 ) -> None:
