@@ -367,7 +367,7 @@ def test_processes_that_migrate_at_once_do_each_step_once(postgres: Postgres) ->
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = [process.communicate(timeout=60)[0] for process in processes]
 
-    assert told == ["The tables have version 2.\n"] * 3
+    assert told == ["The tables have version 3.\n"] * 3
     applied = postgres.ask("SELECT number FROM store_migrations ORDER BY 1", url)
     assert applied == [(1,), (2,)]
 

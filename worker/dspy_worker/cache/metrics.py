@@ -60,6 +60,11 @@ class CacheMetrics:
             "Requests that did not want a kept answer.",
             registry=registry,
         )
+        self.warmed = Counter(
+            "dspy_cache_warmed_total",
+            "Answers of the store that the memory took when the worker started.",
+            registry=registry,
+        )
         self._bytes = Gauge(
             "dspy_cache_bytes", "Bytes of answers in a level.", ["level"], registry=registry
         )

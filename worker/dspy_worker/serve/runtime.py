@@ -11,6 +11,7 @@ import dspy
 from dspy_worker.cache.shelf import NoShelf
 from dspy_worker.contract import connections
 from dspy_worker.core.limiter import Limits
+from dspy_worker.core.search import Query
 from dspy_worker.edge import adapter, engine, keys
 from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.costs import Costs
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from dspy_worker.edge.companion import Companion
     from dspy_worker.edge.ledger import Ledger
     from dspy_worker.serve.program import Program
+    from dspy_worker.store.keeper import Keeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +98,11 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
         admission=_admission(document, metrics),
         throttled=metrics.is_throttled,
         guards={name: link.guard for name, link in links.items()},
-        companions=(*money.companions, *_companions(keeper)),
     )
     label = _label(document, folders)
-    shelf, kept = _shelf(document, label.variant, metrics, folders)
-    health.companions = (*health.companions, *kept)
+    shelf, kept = _shelf(document, label, metrics, folders, keeper)
+    # In this order they start and stop: nothing reads the store after it is closed.
+    health.companions = (*money.companions, *kept, *_companions(keeper))
     sealed = seal.Seal(label, keys.find_token(folders.ops_token), folders.data)
     service = Service(
         program=loaded,
@@ -234,21 +236,27 @@ def _language_model(document: AppDocument, links: dict[str, Link]) -> dspy.LM:
 
 
 def _shelf(
-    document: AppDocument, variant: str, metrics: Metrics, folders: Folders
+    document: AppDocument, label: Label, metrics: Metrics, folders: Folders, store: Keeper | None
 ) -> tuple[Shelf, tuple[Companion, ...]]:
     """Return what keeps answers, and what has to be started for it."""
     if document.cache is None:
         return NoShelf(), ()
     # An app without a cache neither loads nor needs what only the cache does.
     from dspy_worker.cache import build  # noqa: PLC0415
+    from dspy_worker.cache.warming import Warmer  # noqa: PLC0415
     from dspy_worker.edge.redislink import RedisLink  # noqa: PLC0415
 
     url = keys.find_url(connections.REDIS, folders.connections)
     # Outside of a cluster the same document works without Redis.
     wanted = document.redis is not None and (folders.connections or url.read())
     link = RedisLink(url) if wanted else None
-    cache = build.build(document, variant, metrics.registry, link=link, data=folders.data)
-    return cache.keeper, (link, cache.caretaker) if link else (cache.caretaker,)
+    cache = build.build(document, label.variant, metrics.registry, link=link, data=folders.data)
+    warmer = None
+    if store is not None:
+        ours = Query(app=label.app, variant=label.variant)
+        warmer = Warmer(cache.keeper, store.database, ours, document.cache.ttl_seconds)
+    # The caretaker learns what was cleared by hand before answers of the store are remembered.
+    return cache.keeper, _companions(link, cache.caretaker, warmer)
 
 
 def _admission(document: AppDocument, metrics: Metrics) -> Admission:

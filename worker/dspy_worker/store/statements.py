@@ -32,6 +32,7 @@ COLUMNS = (
     "duration_ms",
     "cached",
     "degraded",
+    "question",
 )
 """Of a prediction, in the order of `Record`; the score comes behind them."""
 FEEDBACK_COLUMNS = (
