@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -100,6 +101,22 @@ def test_a_worker_with_another_temperature_asks_anew(pods: Pods) -> None:
 
     assert second.metric("dspy_cache_warmed_total") == 0
     assert pods.calls() == 2
+
+
+def test_answers_that_were_cleared_by_hand_warm_no_worker(pods: Pods) -> None:
+    first = pods.start()
+    first.predict(text="A zebra.")
+    wait(lambda: first.metric("dspy_store_written_total", kind="prediction") == 1, "not written")
+    command = [*worker_process.COMMAND, "cache", "clear", f"{first.folder}/app.json"]
+    folder = ["--connections-dir", f"{first.folder}/connections"]
+
+    said = subprocess.run([*command, *folder], check=True, capture_output=True, text=True).stdout
+    second = pods.start()
+    wait(lambda: is_over(second), "warming does not end")
+
+    assert said == "store: 1 answers will warm no worker\n"
+    assert second.metric("dspy_cache_warmed_total") == 0
+    assert "cached" not in second.predict(text="A zebra.").json()
 
 
 def test_a_worker_without_its_database_starts_and_answers(pods: Pods) -> None:

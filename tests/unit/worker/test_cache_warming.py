@@ -18,6 +18,8 @@ from dspy_worker.contract import app
 from dspy_worker.core.search import Query
 from dspy_worker.edge.call import Call, Origin
 from dspy_worker.errors import StoreError
+from dspy_worker.serve import runtime
+from dspy_worker.serve.runtime import Folders
 from dspy_worker.store.database import Batch
 from dspy_worker.store.sqlite import SQLite
 from tests import store_records
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from dspy_worker.core.answer import Record
 
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "apiVersion": app.API_VERSION,
     "kind": app.KIND,
     "metadata": {"name": "qa", "namespace": "default"},
@@ -45,7 +47,7 @@ NUMBERS = itertools.count()
 def changed(**parts: dict[str, Any]) -> dict[str, Any]:
     """Return the app with some of its parts changed."""
     described = copy.deepcopy(DOCUMENT)
-    spec: dict[str, Any] = described["spec"]  # type: ignore[assignment]
+    spec = described["spec"]
     for name, values in parts.items():
         part = spec["models"][0] if name == "model" else spec.setdefault(name, {})
         part |= values
@@ -287,6 +289,28 @@ async def test_a_store_that_stays_away_is_given_up(
     await store.warm(pod)
 
     assert pod.warmed == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "file", "known"),
+    [
+        (DOCUMENT["spec"]["program"], "", True),
+        ({"python": {"entrypoint": "users:make"}}, "users.py", True),
+        ({"python": {"entrypoint": "users:make"}}, "notes.txt", False),
+        ({"python": {"entrypoint": "users:make"}}, "", False),
+    ],
+    ids=["declared", "a file", "another file", "no folder"],
+)
+def test_code_that_only_the_image_has_may_have_changed(
+    tmp_path: Path, program: dict[str, Any], file: str, *, known: bool
+) -> None:
+    if file:
+        (tmp_path / file).write_text("")
+    document = app.load({**DOCUMENT, "spec": {**DOCUMENT["spec"], "program": program}})
+
+    folders = Folders(source=tmp_path if file else None)
+
+    assert runtime._knows_code(document, folders) is known
 
 
 async def test_a_worker_that_stops_while_it_warms_does_not_wait(store: Store) -> None:

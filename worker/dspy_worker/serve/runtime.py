@@ -252,11 +252,17 @@ def _shelf(
     link = RedisLink(url) if wanted else None
     cache = build.build(document, label.variant, metrics.registry, link=link, data=folders.data)
     warmer = None
-    if store is not None:
+    if store is not None and _knows_code(document, folders):
         ours = Query(app=label.app, variant=label.variant)
         warmer = Warmer(cache.keeper, store.database, ours, document.cache.ttl_seconds)
     # The caretaker learns what was cleared by hand before answers of the store are remembered.
     return cache.keeper, _companions(link, cache.caretaker, warmer)
+
+
+def _knows_code(document: AppDocument, folders: Folders) -> bool:
+    """Return whether the variant covers the program's code: an image may bring other code."""
+    wants = document.program.entrypoint or document.program.module.tools
+    return not wants or (folders.source is not None and any(folders.source.glob("*.py")))
 
 
 def _admission(document: AppDocument, metrics: Metrics) -> Admission:

@@ -51,6 +51,12 @@ FEEDBACK_COLUMNS = (
 )
 """Of feedback, in the order of `FeedbackRecord`."""
 
+FORGET = """
+UPDATE predictions SET question = ''
+WHERE app = :app AND question <> ''
+  AND (:variant = '' OR variant = :variant) AND (:tenant = '' OR tenant = :tenant)
+"""
+
 _SIMPLE = {
     "app": "app = :app",
     "variant": "variant = :variant",
