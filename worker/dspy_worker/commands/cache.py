@@ -56,6 +56,8 @@ def clear(
     except (LoadError, StoreError) as error:
         _fail(str(error))
     typer.echo("\n".join(done) or "neither Redis nor a file of answers is here: nothing to clear")
+    if not any(line.startswith(("redis", "disk")) for line in done):
+        typer.echo("workers that run keep what is in their memory; a restart empties it", err=True)
 
 
 @cli.command()

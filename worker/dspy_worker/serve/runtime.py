@@ -17,8 +17,6 @@ from dspy_worker.edge.attempts import Link
 from dspy_worker.edge.costs import Costs
 from dspy_worker.edge.guard import Guard
 from dspy_worker.edge.local_ledger import LocalLedger
-from dspy_worker.edge.redis_ledger import RedisLedger
-from dspy_worker.edge.redis_link import RedisLink
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.edge.till import Till
 from dspy_worker.errors import LoadError
@@ -197,6 +195,10 @@ def _ledger(document: AppDocument, folders: Folders) -> tuple[Ledger, tuple[Comp
     if document.redis is None or (folders.connections is None and url.read() is None):
         local = LocalLedger(app, folders.data)
         return local, (local,)
+    # Only an app with budgets in Redis loads its client for them.
+    from dspy_worker.edge.redis_ledger import RedisLedger  # noqa: PLC0415
+    from dspy_worker.edge.redis_link import RedisLink  # noqa: PLC0415
+
     link = RedisLink(url)
     shared = RedisLedger(app, document.budgets, link)
     # In this order they stop: the last settlements need the link.
