@@ -229,7 +229,7 @@ def test_a_missing_a_wrong_and_at_last_the_right_url(world: World) -> None:
 
 
 def test_tables_of_a_newer_worker_are_left_alone_and_the_journal_keeps(world: World) -> None:
-    assert command("migrate", "--url", world.url).stdout == "The tables have version 2.\n"
+    assert command("migrate", "--url", world.url).stdout == "The tables have version 3.\n"
     world.postgres.ask("INSERT INTO store_migrations VALUES (99, 'later', 'x')", world.url)
     worker = world.start()
     answered = worker.predict(text="A zebra.").json()["id"]
@@ -318,7 +318,7 @@ def test_local_mode_keeps_predictions_in_sqlite_with_the_same_document(world: Wo
     assert (row["id"], row["prediction"]) == (answers[1]["id"], answers[1]["prediction"])
     assert cursor == {"cursor": ""}
     told = json.loads(command("report", *place).stdout)
-    assert (told["predictions"], told["feedback"], told["version"]) == (2, 0, 2)
+    assert (told["predictions"], told["feedback"], told["version"]) == (2, 0, 3)
     assert told["meanQueryMilliseconds"] > 0
     assert (world.folder / "data/predictions.sqlite").stat().st_mode & 0o077 == 0
 

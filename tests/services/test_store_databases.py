@@ -16,7 +16,7 @@ from dspy_worker.core.notes import Erasure
 from dspy_worker.core.search import Query
 from dspy_worker.errors import BatchRefused, StoreError
 from dspy_worker.store import migrations, pgrows, pgsql, postgres, sqlite, statements
-from dspy_worker.store.database import Batch, Counts
+from dspy_worker.store.database import Batch, Counts, Forgotten
 from dspy_worker.store.postgres import Postgres as PostgresDatabase
 from dspy_worker.store.sqlite import SQLite
 from tests import worker_process
@@ -61,6 +61,7 @@ async def test_what_is_written_is_read_as_it_was(database: Database) -> None:
         inputs={"text": 'tab\t, line\nfeed, \\ and "quotes", \\N, half \ud800, nul \0', "x": 0.25},
         degraded=("fallback:spare", "stale"),
         cached="memory",
+        question="0123456789abcdef0123456789abcdef",
     )
 
     written = await database.write(
@@ -222,6 +223,35 @@ async def test_an_erasure_for_one_tenant_leaves_the_others(database: Database) -
     assert await names(database) == ["p-3", "p-1"]
 
 
+@pytest.mark.parametrize(
+    ("wish", "left"),
+    [
+        ({}, ["p-4"]),
+        ({"tenant": "globex"}, ["p-4", "p-2", "p-1"]),
+        ({"variant": "w"}, ["p-4", "p-3", "p-1"]),
+    ],
+    ids=["all", "a tenant", "a variant"],
+)
+async def test_answers_are_forgotten_and_their_predictions_stay(
+    database: Database, wish: dict[str, str], left: list[str]
+) -> None:
+    rows = (
+        record(0),
+        record(1, question="q"),
+        record(2, question="q", variant="w"),
+        record(3, question="q", tenant="globex"),
+        record(4, question="q", app="default/other", tenant="globex", variant="w"),
+    )
+    await database.write(Batch(predictions=rows))
+
+    forgotten = await database.forget(Forgotten(app=APP, **wish))
+
+    found = [stored.record for stored in (await database.search(Query())).found]
+    assert len(found) == len(rows)
+    assert [r.id for r in found if r.question] == left
+    assert forgotten == 4 - len(left)
+
+
 async def test_a_sweep_deletes_what_is_old_of_one_app_in_bounded_batches(
     database: Database,
 ) -> None:
@@ -367,9 +397,9 @@ def test_processes_that_migrate_at_once_do_each_step_once(postgres: Postgres) ->
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = [process.communicate(timeout=60)[0] for process in processes]
 
-    assert told == ["The tables have version 2.\n"] * 3
+    assert told == ["The tables have version 3.\n"] * 3
     applied = postgres.ask("SELECT number FROM store_migrations ORDER BY 1", url)
-    assert applied == [(1,), (2,)]
+    assert applied == [(1,), (2,), (3,)]
 
 
 @pytest.mark.parametrize(

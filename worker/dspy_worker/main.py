@@ -68,7 +68,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option of the command l
         Path | None, typer.Option(help="Holds redis/url and postgres/url.")
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Keeps answers and predictions; default: by user and app.")
+        Path | None,
+        typer.Option(help="Keeps answers, predictions and accounts; default: by user and app."),
     ] = None,
     endpoint: Annotated[
         list[str] | None, typer.Option(metavar="MODEL=URL", help="Ask another endpoint.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,12 +34,13 @@ from dspy_worker.errors import (
     QueueFull,
     WorkerError,
 )
+from tests import store_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from dspy_worker.core.answer import Answer
+    from dspy_worker.core.answer import Answer, Record
 
 DOCUMENT = app.load(
     {
@@ -298,14 +299,29 @@ async def test_an_answer_that_json_cannot_hold_is_given_and_not_kept() -> None:
     assert world.asked == 2
 
 
+def noted(answer: Answer, text: str = "x") -> Record:
+    """Return what the store holds of an answer."""
+    return replace(
+        store_records.RECORD,
+        tenant="",
+        inputs={"a": text},
+        prediction=answer.prediction,
+        question=answer.question,
+    )
+
+
 async def test_answers_that_were_made_before_warm_the_cache() -> None:
     world = World()
 
-    assert world.keeper.put({"a": "x"}, "", {"b": "old"}, 60)
-    assert not world.keeper.put({"a": "y"}, "", {"b": "too old"}, 100)
-    assert (await world.answer()).prediction == {"b": "old"}
+    before = World()
+    made, other = await before.answer(), await before.answer(text="y")
+
+    assert world.keeper.warm(noted(made), 60)
+    assert not world.keeper.warm(noted(other, text="y"), 100)
+    assert (await world.answer()).prediction == {"b": 1}
     assert world.keeper.holds(lambda: {"a": "x"}, Call(float("inf")))
     assert not world.keeper.holds(lambda: {"a": "y"}, Call(float("inf")))
+    assert world.asked == 0
     world.now += 40
     assert (await world.answer()).kept is None, "its age counts from when it was made"
 

@@ -42,6 +42,16 @@ class MemoryBesideAModel(RuleBasedStateMachine):
             self.model[key] = (self.now - age, ttl, body)
             self._trim()
 
+    @rule(key=KEYS, size=st.integers(0, 6000), age=st.floats(0, 5), ttl=st.floats(0, 30))
+    def fill(self, key: str, size: int, age: float, ttl: float) -> None:
+        body = key.encode() * size
+        kept = self.memory.fill(key, Found(level="x", body=body, age_seconds=age, ttl_seconds=ttl))
+        fits = self._bytes() + size + level._OWN_BYTES <= self.allowed
+        assert kept == (key not in self.model and fits)
+        if kept:
+            self.model[key] = (self.now - age, ttl, body)
+            self.model.move_to_end(key, last=False)
+
     @rule(key=KEYS)
     def get(self, key: str) -> None:
         found = self.memory.get(key)
@@ -86,7 +96,7 @@ class MemoryBesideAModel(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert self.memory.bytes == self._bytes()
-        assert len(self.memory) == len(self.model)
+        assert list(self.memory._entries) == list(self.model)
         assert self.memory.bytes <= self.memory.allowed
 
     def _bytes(self) -> int:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dspy_worker.cache.memory import Memory
     from dspy_worker.cache.metrics import CacheMetrics
     from dspy_worker.cache.shared import Lease, Shared
+    from dspy_worker.core.answer import Record
     from dspy_worker.core.cachekey import KeyMaker
     from dspy_worker.core.generation import Generations
     from dspy_worker.core.shelflife import ShelfLife
@@ -129,29 +130,33 @@ class Keeper:
             return False
         return self._levels.memory.get(self._place(inputs(), call).name) is not None
 
-    def put(
-        self,
-        inputs: Mapping[str, Any],
-        tenant: str,
-        prediction: Mapping[str, Any],
-        age_seconds: float = 0.0,
-    ) -> bool:
-        """Keep an answer that was made elsewhere or before; for warming.
+    def warm(self, record: Record, age_seconds: float) -> bool:
+        """Remember an answer that was kept before this worker began; return whether it did.
+
+        Only a record whose question still has its name is used: the settings of the models, DSPy,
+        the marks of clearing or the inputs, where a database could not hold them, may be others by
+        now. Redis and the disk are left alone; they outlive workers by themselves.
 
         Args:
-            inputs: JSON values by input field.
-            tenant: Whose answer it is.
-            prediction: JSON values by output field.
+            record: A stored prediction of this variant.
             age_seconds: Time since it was made.
-
-        Returns:
-            Whether it is kept: an answer that is too old is not.
         """
-        found = self._made(prediction, age_seconds)
+        place = self._named(record.inputs, record.tenant)
+        if record.prediction is None or place.digest != record.question:
+            return False
+        found = self._made(record.prediction, age_seconds)
         if found is None or not found.is_fresh:
             return False
-        self._keep(self._named(inputs, tenant), found, None)
+        if not self._levels.memory.fill(place.name, found):
+            return False
+        self._metrics.warmed.inc()
         return True
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of the memory is taken."""
+        memory = self._levels.memory
+        return 2 * memory.bytes >= memory.allowed
 
     async def finish(self, seconds: float) -> None:
         """Wait for answers that are being written."""
@@ -166,7 +171,7 @@ class Keeper:
         if found:
             self._keep(question.place, found, None)
         told.asked(question.call, "request", stored=found is not None)
-        return Answer(prediction=prediction)
+        return Answer(prediction=prediction, question=question.place.digest if found else "")
 
     async def _together(self, question: _Question, old: Found | None) -> Answer:
         """Lead, or follow whoever asks the same at this moment."""
@@ -223,6 +228,7 @@ class Keeper:
 
     async def _lead(self, question: _Question, flight: Flight) -> Answer:
         """Look further down, then ask."""
+        place = question.place
         found, lease = await self._search(question, flight)
         if found is not None:
             return self._given(found, question.call)
@@ -233,11 +239,11 @@ class Keeper:
             raise
         made = self._made(prediction) if self._may_keep(question.call) else None
         if made:
-            self._keep(question.place, made, lease)
+            self._keep(place, made, lease)
         else:
             self._release(lease)
         told.asked(question.call, "stale" if flight.old else "miss", stored=made is not None)
-        return Answer(prediction=prediction)
+        return Answer(prediction=prediction, question=place.digest if made else "")
 
     async def _search(
         self, question: _Question, flight: Flight

@@ -81,6 +81,20 @@ class Memory:
         self._trim()
         return True
 
+    def fill(self, key: str, found: Found) -> bool:
+        """Keep an answer as the least recently used; nothing that is there goes for it.
+
+        Returns:
+            Whether it is kept: there was room, and none under this key.
+        """
+        entry = _Entry(found.body, self._clock() - found.age_seconds, found.ttl_seconds)
+        if key in self._entries or self.bytes + _size(entry) > self.allowed:
+            return False
+        self._entries[key] = entry
+        self._entries.move_to_end(key, last=False)
+        self.bytes += _size(entry)
+        return True
+
     def drop(self, key: str) -> None:
         """Forget one answer."""
         entry = self._entries.pop(key, None)

@@ -16,6 +16,18 @@ _LOOKUP_BUCKETS: Final = (
     0.000005, 0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.25,
 )  # fmt: skip
 
+_PLAIN: Final = (
+    (
+        "dspy_cache_stale_total",
+        "Answers past their time that were given because there was no other.",
+    ),
+    ("dspy_cache_bypassed_total", "Requests that did not want a kept answer."),
+    (
+        "dspy_cache_warmed_total",
+        "Answers of the store that the memory took when the worker started.",
+    ),
+)
+
 
 class CacheMetrics:
     """Counters by level; each level's series are there from the start."""
@@ -50,15 +62,8 @@ class CacheMetrics:
             registry=registry,
         )
         self.in_pod, self.across = self.collapsed.labels("pod"), self.collapsed.labels("pods")
-        self.stale = Counter(
-            "dspy_cache_stale_total",
-            "Answers past their time that were given because there was no other.",
-            registry=registry,
-        )
-        self.bypassed = Counter(
-            "dspy_cache_bypassed_total",
-            "Requests that did not want a kept answer.",
-            registry=registry,
+        self.stale, self.bypassed, self.warmed = (
+            Counter(name, text, registry=registry) for name, text in _PLAIN
         )
         self._bytes = Gauge(
             "dspy_cache_bytes", "Bytes of answers in a level.", ["level"], registry=registry

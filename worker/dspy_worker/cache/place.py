@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+
+_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +28,8 @@ class Place:
     def name(self) -> str:
         """All of it; variant and tag come first, so that some can be cleared."""
         return f"{self.variant}:{self.tag}:{self.generation}:{self.key}"
+
+    @property
+    def digest(self) -> str:
+        """The name in short, as the store notes it."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:_DIGITS]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dspy_worker import contract
+
+if TYPE_CHECKING:
+    from dspy_worker.cache.clearing import Wish
+    from dspy_worker.contract.app import AppDocument
+    from dspy_worker.store.source import Source
 
 # Commands import what they run, as in dspy_worker.main.
 # ruff: noqa: PLC0415
@@ -15,7 +21,7 @@ from dspy_worker import contract
 cli = typer.Typer(no_args_is_help=True, help="Look after kept answers (spec.cache).")
 
 _App = Annotated[Path, typer.Argument(metavar="APP", help="A DSPyApp as YAML or JSON.")]
-_Connections = Annotated[Path | None, typer.Option(help="Holds redis/url; else DSPY_URL_REDIS.")]
+_Connections = Annotated[Path | None, typer.Option(help="Holds redis/url and postgres/url.")]
 _Data = Annotated[Path | None, typer.Option(help="Data folder; default: by user and app.")]
 
 
@@ -27,12 +33,16 @@ def clear(
     connections_dir: _Connections = None,
     data_dir: _Data = None,
 ) -> None:
-    """Clear APP's answers in Redis and on disk; running pods forget theirs within two seconds."""
+    """Clear APP's answers in Redis and on disk; running pods forget theirs within two seconds.
+
+    Workers that start do not take such answers from the store either.
+    """
     from dspy_worker.cache import clearing
     from dspy_worker.contract import connections
     from dspy_worker.edge import keys, logs
-    from dspy_worker.errors import LoadError
+    from dspy_worker.errors import LoadError, StoreError
     from dspy_worker.serve import files
+    from dspy_worker.store import source
 
     logs.silence()
     try:
@@ -41,9 +51,13 @@ def clear(
         url = keys.find_url(connections.REDIS, connections_dir)
         folder = data_dir or files.data_dir(document)
         done = list(clearing.clear(document, wish, url, folder))
-    except LoadError as error:
+        if document.store:
+            done.append(_forget(document, wish, source.find(connections_dir, folder)))
+    except (LoadError, StoreError) as error:
         _fail(str(error))
     typer.echo("\n".join(done) or "neither Redis nor a file of answers is here: nothing to clear")
+    if not any(line.startswith(("redis", "disk")) for line in done):
+        typer.echo("workers that run keep what is in their memory; a restart empties it", err=True)
 
 
 @cli.command()
@@ -70,6 +84,22 @@ def bench(
         _fail(f"{trace} cannot be read: {error}")
     plan = trial.Plan(answer_bytes=answer_bytes, memory_bytes=memory_bytes)
     typer.echo(trial.run(questions, plan, url))
+
+
+def _forget(document: AppDocument, wish: Wish, found: Source) -> str:
+    """Let workers that start leave these answers in the store; raises StoreError."""
+    from dspy_worker.store.database import Forgotten
+
+    app = f"{document.namespace}/{document.name}"
+    kept = Forgotten(app=app, variant=wish.variant, tenant=wish.tenant)
+
+    async def forget() -> int:
+        try:
+            return await (await found.opened()).forget(kept)
+        finally:
+            await found.close()
+
+    return f"store: {asyncio.run(forget())} answers will warm no worker"
 
 
 def _fail(message: str) -> None:

@@ -38,7 +38,7 @@ cli = typer.Typer(
 
 _VARIABLE = keys.URL_PREFIX + connections.POSTGRES.upper()
 _App = Annotated[
-    Path | None, typer.Argument(metavar="[APP]", help="A DSPyApp; its rows in its database.")
+    Path | None, typer.Argument(metavar="APP", help="A DSPyApp; its rows in its database.")
 ]
 _URL = Annotated[
     str,
@@ -87,13 +87,17 @@ def search_rows(  # noqa: PLR0913, PLR0917 - one parameter per option of the com
     variant: Annotated[str, typer.Option(help="Which prompts answered.")] = "",
     tenant: Annotated[str, typer.Option(help="On whose account.")] = "",
     subject: Annotated[str, typer.Option(help="Whom it is about.")] = "",
-    since_ms: Annotated[int | None, typer.Option(help="First moment, since 1970.")] = None,
-    until_ms: Annotated[int | None, typer.Option(help="First moment that is too late.")] = None,
+    since_ms: Annotated[int | None, typer.Option(help="First moment, in ms since 1970.")] = None,
+    until_ms: Annotated[
+        int | None, typer.Option(help="First moment that is too late, in ms.")
+    ] = None,
     least_score: Annotated[float | None, typer.Option(help="Lowest mean score.")] = None,
     most_score: Annotated[float | None, typer.Option(help="Highest mean score.")] = None,
-    least_cost_nanos: Annotated[int | None, typer.Option(help="Lowest price.")] = None,
-    most_cost_nanos: Annotated[int | None, typer.Option(help="Highest price.")] = None,
-    cached: Annotated[bool | None, typer.Option(help="Answered by a cache.")] = None,
+    least_cost_nanos: Annotated[
+        int | None, typer.Option(help="Lowest cost, in billionths of a dollar.")
+    ] = None,
+    most_cost_nanos: Annotated[int | None, typer.Option(help="Highest cost, as above.")] = None,
+    cached: Annotated[bool | None, typer.Option(help="Answered by the cache.")] = None,
     degraded: Annotated[bool | None, typer.Option(help="Worse than usual.")] = None,
     error: Annotated[bool | None, typer.Option(help="Without an answer.")] = None,
     limit: Annotated[int, typer.Option(help="Rows of a page.", min=1, max=1000)] = 50,
@@ -125,7 +129,7 @@ def search_rows(  # noqa: PLR0913, PLR0917 - one parameter per option of the com
 def print_report(
     app: _App = None, url: _URL = "", connections_dir: _Connections = None, data_dir: _Data = None
 ) -> None:
-    """Print connections, cache, times and counts."""
+    """Print counts, connections of workers, and what a search takes."""
 
     async def make(database: Database, name: str) -> dict[str, Any]:
         async def itself() -> Database:
@@ -144,13 +148,16 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter per option of the command 
     connections_dir: _Connections = None,
     data_dir: _Data = None,
     variant: Annotated[str, typer.Option(help="Which prompts answered.")] = "",
-    since_ms: Annotated[int | None, typer.Option(help="First moment, since 1970.")] = None,
+    since_ms: Annotated[int | None, typer.Option(help="First moment, in ms since 1970.")] = None,
     least_score: Annotated[float | None, typer.Option(help="Lowest mean score.")] = None,
+    cached: Annotated[bool | None, typer.Option(help="Answered by the cache.")] = None,
 ) -> None:
     """Print a data set: lines of JSON with inputs, outputs (corrected ones win) and metadata."""
 
     async def write(database: Database, name: str) -> None:
-        query = Query(app=name, variant=variant, since_ms=since_ms, least_score=least_score)
+        query = Query(
+            app=name, variant=variant, since_ms=since_ms, least_score=least_score, cached=cached
+        )
         async for example in dataset.examples(database, query):
             _print(example)
 
@@ -238,7 +245,10 @@ def _place(app: Path | None, url: str, connections_dir: Path | None, data: Path 
     if document.store is None:
         _fail(f"{app} has no spec.store")
     name = f"{document.namespace}/{document.name}"
-    return Place(source=source.find(connections_dir, folder), app=name)
+    found = source.find(connections_dir, folder)
+    if isinstance(found, source.FixedSource) and not (folder / source.FILE).exists():
+        typer.echo(f"dspy-worker: no worker has stored anything in {folder} yet", err=True)
+    return Place(source=found, app=name)
 
 
 def _document(app: Path, data: Path | None) -> tuple[AppDocument, Path]:

@@ -37,10 +37,12 @@ class Answer:
     Attributes:
         prediction: The values.
         kept: Where it comes from; None where the program was asked for this request.
+        question: Under which name it was kept just now, as a digest; empty where it was not.
     """
 
     prediction: Mapping[str, Any]
     kept: Kept | None = None
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ class Record:
         duration_ms: Time from the request's arrival to its answer.
         cached: Level of the cache that answered; empty where none did.
         degraded: Why the answer is worse than usual.
+        question: Digest of the name under which the cache has kept the answer; empty where it has
+            not. Whoever makes the same name from these inputs may give the answer again.
     """
 
     id: str
@@ -84,6 +88,7 @@ class Record:
     duration_ms: float
     cached: str
     degraded: tuple[str, ...] = field(default=())
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

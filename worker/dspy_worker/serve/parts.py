@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dspy_worker.cache.shelf import NoShelf
 from dspy_worker.contract import connections
+from dspy_worker.core.search import Query
 from dspy_worker.edge import keys
 from dspy_worker.edge.costs import Costs
 from dspy_worker.edge.local_ledger import LocalLedger
@@ -16,13 +17,16 @@ from dspy_worker.store import wiring
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
+    from dspy_worker.cache.build import Cache
     from dspy_worker.cache.caretaker import Caretaker
     from dspy_worker.cache.shelf import Shelf
+    from dspy_worker.cache.warming import Warmer
     from dspy_worker.contract.app import AppDocument
     from dspy_worker.edge.companion import Companion
     from dspy_worker.edge.ledger import Ledger
     from dspy_worker.edge.redis_link import RedisLink
     from dspy_worker.edge.telemetry import Metrics
+    from dspy_worker.serve.predict import Label
     from dspy_worker.serve.runtime import Folders
     from dspy_worker.store.keeper import Keeper
 
@@ -38,6 +42,7 @@ class Parts:
         store: Where predictions are kept.
         shelf: Where answers are kept.
         caretaker: Who looks after the shelf.
+        warmer: Who fills the shelf from the store at the start.
     """
 
     costs: Costs
@@ -46,19 +51,24 @@ class Parts:
     store: Keeper | None
     shelf: Shelf
     caretaker: Caretaker | None
+    warmer: Warmer | None
 
     def companions(self) -> tuple[Companion, ...]:
-        """Return what has to be started, in this order: others use the connection to Redis."""
-        found = (self.redis, self.ledger, self.store, self.caretaker)
+        """Return what has to be started, in this order, and stopped in the opposite one.
+
+        Others use the connection to Redis, the warmer reads the store, and the caretaker learns
+        what was cleared by hand before answers of the store are remembered.
+        """
+        found = (self.redis, self.ledger, self.store, self.caretaker, self.warmer)
         return tuple(part for part in found if part is not None)
 
 
-def make(document: AppDocument, variant: str, metrics: Metrics, folders: Folders) -> Parts:
+def make(document: AppDocument, label: Label, metrics: Metrics, folders: Folders) -> Parts:
     """Return the parts that a document asks for.
 
     Args:
         document: The app.
-        variant: Name of the prompts that answer.
+        label: What predictions are noted under.
         metrics: Where they count.
         folders: Where they keep what they keep.
     """
@@ -67,14 +77,16 @@ def make(document: AppDocument, variant: str, metrics: Metrics, folders: Folders
     ledger = _ledger(document, redis, folders)
     if ledger is not None:
         costs.show(document.budgets, ledger.sum)
-    shelf, caretaker = _shelf(document, variant, metrics, redis, folders)
+    store = wiring.keeper(document, folders.connections, folders.data, metrics.registry)
+    cache = _cache(document, label.variant, metrics, redis, folders)
     return Parts(
         costs=costs,
         redis=redis,
         ledger=ledger,
-        store=wiring.keeper(document, folders.connections, folders.data, metrics.registry),
-        shelf=shelf,
-        caretaker=caretaker,
+        store=store,
+        shelf=cache.keeper if cache else NoShelf(),
+        caretaker=cache.caretaker if cache else None,
+        warmer=_warmer(document, label, cache, store, folders),
     )
 
 
@@ -102,17 +114,40 @@ def _ledger(document: AppDocument, redis: RedisLink | None, folders: Folders) ->
     return RedisLedger(app, document.budgets, redis)
 
 
-def _shelf(
+def _cache(
     document: AppDocument,
     variant: str,
     metrics: Metrics,
     redis: RedisLink | None,
     folders: Folders,
-) -> tuple[Shelf, Caretaker | None]:
-    """Return what keeps answers, and who looks after it."""
+) -> Cache | None:
+    """Return what keeps answers, with who looks after it."""
     if document.cache is None:
-        return NoShelf(), None
+        return None
     from dspy_worker.cache import build
 
-    cache = build.build(document, variant, metrics.registry, link=redis, data=folders.data)
-    return cache.keeper, cache.caretaker
+    return build.build(document, variant, metrics.registry, link=redis, data=folders.data)
+
+
+def _warmer(
+    document: AppDocument,
+    label: Label,
+    cache: Cache | None,
+    store: Keeper | None,
+    folders: Folders,
+) -> Warmer | None:
+    """Return who fills the shelf, where both are there and the variant tells which code answers."""
+    if document.cache is None or cache is None or store is None:
+        return None
+    if not _knows_code(document, folders):
+        return None
+    from dspy_worker.cache.warming import Warmer
+
+    ours = Query(app=label.app, variant=label.variant)
+    return Warmer(cache.keeper, store.database, ours, document.cache.ttl_seconds)
+
+
+def _knows_code(document: AppDocument, folders: Folders) -> bool:
+    """Return whether the variant covers the program's code: an image may bring other code."""
+    wants = document.program.entrypoint or document.program.module.tools
+    return not wants or (folders.source is not None and any(folders.source.glob("*.py")))

@@ -190,6 +190,7 @@ class Service:
                 duration_ms=round((time.monotonic() - began) * 1000, 3),
                 cached=answer.kept.level if answer and answer.kept else "",
                 degraded=call.degraded,
+                question=answer.question if answer else "",
             )
             self.notebook.note(record)
         return name

@@ -77,7 +77,7 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     metrics = Metrics(document.name)
     metrics.describe(version(), document.digest)
     label = _label(document, folders)
-    made = parts.make(document, label.variant, metrics, folders)
+    made = parts.make(document, label, metrics, folders)
     found = {model.name: keys.find(model, folders.keys) for model in document.models}
     links = _links(document, found, metrics, made)
     loaded = load(document, folders, lm or _language_model(document, links), metrics)

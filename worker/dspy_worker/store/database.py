@@ -36,6 +36,21 @@ class Counts:
     feedback: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """Which answers are not to be given again.
+
+    Attributes:
+        app: NAMESPACE/NAME of their app.
+        variant: Only of this variant; empty for all.
+        tenant: Only of this tenant; empty for all.
+    """
+
+    app: str
+    variant: str = ""
+    tenant: str = ""
+
+
 class Library(Protocol):
     """Reads what is stored."""
 
@@ -79,6 +94,9 @@ class Database(Library, Protocol):
 
     async def erase(self, erasure: Erasure, subject: str) -> Counts:
         """Delete all of a subject, and note that nothing older is to be written."""
+
+    async def forget(self, answers: Forgotten) -> int:
+        """Let no worker that starts give these answers again; return how many there are."""
 
     async def counts(self, app: str) -> Counts:
         """Return how many rows there are of an app, or of all with an empty name."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dspy_worker.core.answer import FeedbackRecord, Record
     from dspy_worker.core.notes import Note
     from dspy_worker.store.backlog import Backlog
-    from dspy_worker.store.database import Batch, Database
+    from dspy_worker.store.database import Batch, Database, Library
     from dspy_worker.store.journal import Journal
     from dspy_worker.store.source import Source
     from dspy_worker.store.telemetry import StoreMetrics
@@ -130,6 +130,14 @@ class Keeper:
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._source.close()
+
+    async def database(self) -> Library:
+        """Return what reads are not kept of: of those that nobody asks for again.
+
+        Raises:
+            StoreError: It cannot be used now.
+        """
+        return await self._source.opened()
 
     async def report(self) -> report.Report:
         """Return the numbers of the store and of this worker's reads.

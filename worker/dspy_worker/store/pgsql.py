@@ -36,17 +36,19 @@ NOT EXISTS (
 PREDICTIONS = f"""
 INSERT INTO predictions (
     id, created, app, variant, request_id, tenant, subject, inputs, prediction, error,
-    input_tokens, output_tokens, calls, cost_nanos, duration_ms, cached, degraded, words
+    input_tokens, output_tokens, calls, cost_nanos, duration_ms, cached, degraded, question,
+    words
 )
 SELECT
     r.id, to_timestamp(r.unix_ms / 1000.0), r.app, r.variant, r.request_id, r.tenant, r.subject,
     r.inputs, nullif(r.prediction, 'null'), r.error,
     r.input_tokens, r.output_tokens, r.calls, r.cost_nanos, r.duration_ms, r.cached, r.degraded,
-    to_tsvector('simple', i.words)
+    coalesce(r.question, ''), to_tsvector('simple', i.words)
 FROM incoming i, jsonb_to_record(i.line) AS r(
     id text, unix_ms bigint, app text, variant text, request_id text, tenant text, subject text,
     inputs jsonb, prediction jsonb, error text, input_tokens bigint, output_tokens bigint,
-    calls bigint, cost_nanos bigint, duration_ms double precision, cached text, degraded text[]
+    calls bigint, cost_nanos bigint, duration_ms double precision, cached text, degraded text[],
+    question text
 )
 WHERE {_NOT_ERASED}
 ORDER BY r.id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dspy_worker.core.answer import FeedbackRecord, Record
     from dspy_worker.core.notes import Erasure, Note
     from dspy_worker.core.search import Page, Query
+    from dspy_worker.store.database import Forgotten
 
     Connection = psycopg.AsyncConnection[dict[str, Any]]
     Pool = AsyncConnectionPool[Connection]
@@ -134,6 +136,12 @@ class Postgres:
         async with self._transaction() as connection:
             found = await connection.execute(pgsql.FEEDBACK_OF, [list(prediction_ids)])
             return tuple(pgrows.feedback(row) for row in await found.fetchall())
+
+    async def forget(self, answers: Forgotten) -> int:
+        """Let no worker that starts give these answers again."""
+        async with self._transaction(_LONG_SECONDS) as connection:
+            statement = pgrows.named(statements.FORGET)
+            return (await connection.execute(statement, asdict(answers))).rowcount
 
     async def counts(self, app: str) -> Counts:
         """Return how many rows there are."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dspy_worker.core.answer import FeedbackRecord
     from dspy_worker.core.notes import Erasure, Note
     from dspy_worker.core.search import Page, Query
-    from dspy_worker.store.database import Batch
+    from dspy_worker.store.database import Batch, Forgotten
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
@@ -89,6 +89,11 @@ class SQLite:
         names = [orjson.dumps(list(prediction_ids)).decode()]
         rows = await self._with(lambda c: c.execute(sqlitesql.FEEDBACK_OF, names).fetchall())
         return tuple(sqliterows.said(row) for row in rows)
+
+    async def forget(self, answers: Forgotten) -> int:
+        """Let no worker that starts give these answers again."""
+        values = dataclasses.asdict(answers)
+        return await self._with(lambda c: c.execute(statements.FORGET, values).rowcount)
 
     async def counts(self, app: str) -> Counts:
         """Return how many rows there are."""

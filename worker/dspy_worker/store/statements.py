@@ -32,6 +32,7 @@ COLUMNS = (
     "duration_ms",
     "cached",
     "degraded",
+    "question",
 )
 """Of a prediction, in the order of `Record`; the score comes behind them."""
 FEEDBACK_COLUMNS = (
@@ -49,6 +50,12 @@ FEEDBACK_COLUMNS = (
     "source",
 )
 """Of feedback, in the order of `FeedbackRecord`."""
+
+FORGET = """
+UPDATE predictions SET question = ''
+WHERE app = :app AND question <> ''
+  AND (:variant = '' OR variant = :variant) AND (:tenant = '' OR tenant = :tenant)
+"""
 
 _SIMPLE = {
     "app": "app = :app",
