@@ -149,7 +149,7 @@ def _subject() -> Iterator[tuple[int, str, Target]]:
         redis = stack.enter_context(redis_process.running())
         postgres = stack.enter_context(postgres_process.running())
         app = folder / "app.json"
-        app.write_text(json.dumps(_app(lm)), encoding="utf-8")
+        app.write_text(json.dumps(document(lm)), encoding="utf-8")
         port, ops = machine.free_port(), machine.free_port()
         ports = ["--host", "127.0.0.1", "--port", f"{port}", "--ops-port", f"{ops}"]
         command = [COMMAND, "serve", app, *ports, "--data-dir", f"{folder}/data"]
@@ -173,7 +173,7 @@ def _lm() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
-def _app(lm: str) -> dict[str, object]:
+def document(lm: str) -> dict[str, object]:
     """Return the benchmark's app with all that may keep something."""
     app = worker.everything_on(lm)
     spec = cast("dict[str, Any]", app["spec"])

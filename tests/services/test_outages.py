@@ -252,12 +252,15 @@ def check_predictions(world: World) -> None:
 
 
 def check_feedback(world: World) -> None:
+    """What was said is stored once, and is the score of its prediction, whichever came first."""
     rows = world.rows("SELECT id, prediction_id, score FROM feedback")
+    scores = world.rows("SELECT id, score FROM predictions WHERE score IS NOT NULL")
     print(f"{len(rows)} pieces of feedback")
 
     assert world.load.refused_opinions == []
     assert len(rows) == len(world.load.opinions) > 0
     assert {row[0]: row[1:] for row in rows} == world.load.opinions
+    assert dict(scores) == dict(world.load.opinions.values())
 
 
 def check_money(world: World) -> None:
