@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ import psycopg
 from devcluster import postgres_server
 from devcluster.layout import find_cache
 from devcluster.progress import Progress
+from tests import ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ def running() -> Iterator[Postgres]:
     try:
         folder.chmod(0o755)
         found = postgres_server.ensure(Progress(quiet=True), find_cache())
-        server = Postgres(server=found.readable(folder), folder=folder, port=_free_port())
+        server = Postgres(server=found.readable(folder), folder=folder, port=ports.free())
         server.make()
         server.start()
         try:
@@ -120,8 +120,3 @@ def running() -> Iterator[Postgres]:
             server.kill()
     finally:
         shutil.rmtree(folder)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -1,26 +1,28 @@
-"""A real Redis for tests, on a free loopback port, that can be killed and started again."""
+"""A real Redis for tests: on loopback, with a password, killed and started again at will."""
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from devcluster import redis_server
-from devcluster.layout import Layout
+from devcluster.layout import find_cache
 from devcluster.progress import Progress
+from tests import ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STOP_SECONDS = 10
+PASSWORD = "open-sesame"
+_START_SECONDS = 20
+_STOP_SECONDS = 10
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,26 +37,30 @@ class RedisProcess:
 
     port: int
     folder: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
-    def client(self) -> Any:  # noqa: ANN401 - redis-py's client
-        return redis.Redis.from_url(self.url, decode_responses=True)
+    def client(self, *, decode: bool = False) -> Any:  # noqa: ANN401 - redis-py's client
+        """Return a client for the test itself; with `decode` it gives texts."""
+        return redis.Redis.from_url(self.url, decode_responses=decode)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        server = redis_server.ensure(Progress(quiet=True), Layout.of_checkout().cache)
-        command = server.command(self.port, self.folder)
+        server = redis_server.ensure(Progress(quiet=True), find_cache())
+        command = [*server.command(self.port, self.folder), "--requirepass", PASSWORD]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        give_up = time.monotonic() + _START_SECONDS
         with self.client() as asked:
             while True:
                 try:
                     asked.ping()
-                except redis.RedisError:
+                except redis.ConnectionError:
                     assert self.process.poll() is None, "Redis has ended"
+                    if time.monotonic() > give_up:
+                        raise
                     time.sleep(0.02)
                 else:
                     return
@@ -63,21 +69,15 @@ class RedisProcess:
         """End it at once."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(_STOP_SECONDS)
             self.process = None
-
-
-def free_port() -> int:
-    """Return a port that nobody uses at present."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @contextmanager
 def running() -> Iterator[RedisProcess]:
     """Run a Redis until the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
-        found = RedisProcess(port=free_port(), folder=Path(folder))
+        found = RedisProcess(port=ports.free(), folder=Path(folder))
         found.start()
         try:
             yield found

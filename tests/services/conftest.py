@@ -1,4 +1,4 @@
-"""A practice LM for each module of tests that asks for one."""
+"""Servers that workers ask: a practice LM for each module of tests, one PostgreSQL, one Redis."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import postgres_process, practice_fixture
+from tests import postgres_process, practice_fixture, redis_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.postgres_process import Postgres
     from tests.practice_fixture import PracticeLM
+    from tests.redis_process import RedisProcess
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +43,20 @@ def postgres(postgres_server: Postgres) -> Postgres:
     if postgres_server.process.poll() is not None:
         postgres_server.start()
     return postgres_server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisProcess]:
+    """Run a Redis for all tests of a run."""
+    with redis_process.running() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: RedisProcess) -> RedisProcess:
+    """Return an empty Redis that runs, even where the test before has killed it."""
+    if redis_server.process is None:
+        redis_server.start()
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests import redis_process, worker_process
+from tests import worker_process
+from tests.patience import until
+from tests.programs import DECLARED, PYTHON, SHOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,36 +29,11 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-DECLARED = {
-    "signature": {
-        "instructions": "Label it.\n- animal: zebra\n- tool: saw",
-        "inputs": [{"name": "text", "description": "what to label"}],
-        "outputs": [{"name": "label", "type": "Literal['animal', 'tool']"}],
-    }
-}
-PYTHON = {"python": {"entrypoint": "shop:build"}, "source": {"configMapRef": {"name": "shop"}}}
-SHOP = """
-import dspy
-
-class Shop(dspy.Module):
-    signature = dspy.Signature("text -> label")
-
-    def __init__(self):
-        super().__init__()
-        self.step = dspy.Predict(self.signature)
-
-    def forward(self, text: str) -> dspy.Prediction:
-        return self.step(text=text)
-
-def build():
-    return Shop()
-"""
 IN, OUT = 1, 2
 PRICE = {"inputPerMillion": f"{IN}", "outputPerMillion": f"{OUT}"}
 MODEL = {"price": PRICE, "maxTokens": 100, "maxRetries": 0, "breaker": {"minimumCalls": 1000}}
 LIMITS = {"concurrency": 100, "queueSize": 200, "timeoutSeconds": 30, "drainSeconds": 30}
 REDIS = {"urlSecretRef": {"name": "shared"}}
-WAIT_SECONDS = 20
 PLENTY = "1000"
 
 
@@ -77,26 +52,16 @@ class World:
 
     def noted(self, name: str) -> dict[str, float]:
         """Return what Redis holds of a budget over all accounts, in dollars."""
-        with self.redis.client() as client:
+        with self.redis.client(decode=True) as client:
             keys = [k for k in client.scan_iter("dspy:*") if f":budget:{name}:" in k]
             (total,) = [k for k in keys if ":of:" not in k and ":open:" not in k]
             return {k: int(v) / 1e9 for k, v in client.hgetall(total).items()}
 
 
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisProcess]:
-    with redis_process.running() as server:
-        yield server
-
-
 @pytest.fixture
 def world(
-    redis_server: RedisProcess, lm: PracticeLM, tmp_path_factory: pytest.TempPathFactory
+    redis: RedisProcess, lm: PracticeLM, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    if redis_server.process is None:
-        redis_server.start()
-    with redis_server.client() as client:
-        client.flushall()
     with ExitStack() as stack:
 
         def start(
@@ -118,25 +83,10 @@ def world(
             described["spec"] = spec | ({"redis": REDIS} if shared else {})
             environ = {"XDG_STATE_HOME": str(here)}
             if shared:
-                environ["DSPY_URL_REDIS"] = redis_server.url
+                environ["DSPY_URL_REDIS"] = redis.url
             return stack.enter_context(worker_process.running(here, described, **environ))
 
-        yield World(redis_server, lm, start)
-
-
-def metric(worker: Worker, name: str, **labels: str) -> float:
-    for line in httpx.get(f"{worker.ops}/metrics").text.splitlines():
-        found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
-        if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
-            return float(found[2])
-    return 0.0
-
-
-def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < end, "it has not come to that"
-        time.sleep(0.05)
+        yield World(redis, lm, start)
 
 
 def day(name: str = "day", limit: str = PLENTY, **more: object) -> dict[str, Any]:
@@ -157,7 +107,7 @@ def test_an_answer_tells_what_it_cost_and_the_budget_notes_the_same(
     answer = worker.predict(text="A zebra.").json()
 
     assert float(answer["usage"]["costUsd"]) == pytest.approx(world.billed())
-    assert metric(worker, "dspy_cost_usd_total", model="main") == pytest.approx(world.billed())
+    assert worker.metric("dspy_cost_usd_total", model="main") == pytest.approx(world.billed())
     until(lambda: world.noted("day") == {"spent": pytest.approx(world.billed()), "reserved": 0})
 
 
@@ -182,7 +132,7 @@ def test_a_model_without_a_price_tells_no_cost(world: World) -> None:
     answer = worker.predict(text="A zebra.").json()
 
     assert "costUsd" not in answer["usage"]
-    assert metric(worker, "dspy_cost_unknown_total", model="main") == 1
+    assert worker.metric("dspy_cost_unknown_total", model="main") == 1
 
 
 def test_two_hundred_requests_on_three_pods_do_not_overspend(world: World) -> None:
@@ -216,9 +166,9 @@ def test_a_refusal_names_the_budget_and_when_to_come_back(world: World) -> None:
     assert "'tiny'" in response.json()["detail"]
     assert 1 <= int(response.headers["retry-after"]) <= 3600
     assert world.lm.stats()["calls"] == 0
-    assert metric(worker, "dspy_budget_refused_total", budget="tiny") == 1
-    assert metric(worker, "dspy_errors_total", reason="BudgetExhausted") == 1
-    assert metric(worker, "dspy_lm_circuit_opened_total", model="main") == 0
+    assert worker.metric("dspy_budget_refused_total", budget="tiny") == 1
+    assert worker.metric("dspy_errors_total", reason="BudgetExhausted") == 1
+    assert worker.metric("dspy_lm_circuit_opened_total", model="main") == 0
 
 
 def test_tenants_have_budgets_of_their_own(world: World) -> None:
@@ -235,15 +185,15 @@ def test_tenants_have_budgets_of_their_own(world: World) -> None:
 
     assert 0 < first == second < 8
     assert "green" not in httpx.get(f"{worker.ops}/metrics").text
-    assert metric(worker, "dspy_budget_spent_usd", budget="day") == pytest.approx(world.billed())
+    assert worker.metric("dspy_budget_spent_usd", budget="day") == pytest.approx(world.billed())
 
 
 def test_a_shadow_only_tells(world: World) -> None:
     worker = world.start(budgets=[day(limit="0.0001", mode="Shadow")])
 
     assert worker.predict(text="A zebra.").status_code == 200
-    assert metric(worker, "dspy_budget_would_refuse_total", budget="day") == 1
-    assert metric(worker, "dspy_budget_refused_total", budget="day") == 0
+    assert worker.metric("dspy_budget_would_refuse_total", budget="day") == 1
+    assert worker.metric("dspy_budget_refused_total", budget="day") == 0
 
 
 def test_a_cheaper_model_answers_beyond_the_soft_limit(world: World) -> None:
@@ -259,9 +209,9 @@ def test_a_cheaper_model_answers_beyond_the_soft_limit(world: World) -> None:
     assert "degraded" not in first.json()
     assert second.json()["degraded"] == ["budget:day"]
     assert second.headers["x-degraded"] == "budget"
-    assert metric(worker, "dspy_budget_soft_total", budget="day") == 1
-    assert metric(worker, "dspy_lm_calls_total", model="small") == 1
-    assert metric(worker, "dspy_degraded_total", reason="budget") == 1
+    assert worker.metric("dspy_budget_soft_total", budget="day") == 1
+    assert worker.metric("dspy_lm_calls_total", model="small") == 1
+    assert worker.metric("dspy_degraded_total", reason="budget") == 1
 
 
 def test_what_a_timeout_may_have_cost_is_spent(world: World) -> None:
@@ -356,7 +306,7 @@ def test_a_killed_pods_money_is_spent_when_its_time_is_over(world: World) -> Non
         worker.process.kill()
         worker.process.wait()
     held = world.noted("day")["reserved"]
-    with world.redis.client() as client:
+    with world.redis.client(decode=True) as client:
         (key,) = [k for k in client.scan_iter("dspy:*") if ":open:" in k]
         ((member, expires),) = client.zrange(key, 0, -1, withscores=True)
         assert expires / 1000 - client.time()[0] > 60
@@ -365,7 +315,7 @@ def test_a_killed_pods_money_is_spent_when_its_time_is_over(world: World) -> Non
     world.lm.reset()
     other = world.start(budgets=[day()])
 
-    until(lambda: metric(other, "dspy_budget_spent_usd", budget="day") == pytest.approx(held))
+    until(lambda: other.metric("dspy_budget_spent_usd", budget="day") == pytest.approx(held))
 
 
 def test_budgets_are_told_without_what_is_spent(world: World) -> None:
@@ -376,4 +326,4 @@ def test_budgets_are_told_without_what_is_spent(world: World) -> None:
     assert told == [
         {"name": "day", "period": "Day", "per": "App", "limitUsd": "12.5", "mode": "Enforce"}
     ]
-    assert metric(worker, "dspy_budget_limit_usd", budget="day") == 12.5
+    assert worker.metric("dspy_budget_limit_usd", budget="day") == 12.5

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests import redis_fixture, worker_process
+from tests import worker_process
+from tests.patience import until
+from tests.redis_process import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.practice_fixture import PracticeLM
-    from tests.redis_fixture import RedisProcess
+    from tests.redis_process import RedisProcess
     from tests.worker_process import Worker
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("clean_lm")]
@@ -38,23 +39,6 @@ PROGRAM = {
 LIMITS = {"concurrency": 20, "timeoutSeconds": 20, "drainSeconds": 20}
 REDIS = {"urlSecretRef": {"name": "redis"}}
 FAILS = {"kind": "status", "status": 500}
-PASSWORD = "open-sesame"
-SOON_SECONDS = 20
-
-
-@pytest.fixture(scope="module")
-def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    with redis_fixture.running(tmp_path_factory.mktemp("redis"), password=PASSWORD) as server:
-        yield server
-
-
-@pytest.fixture
-def redis(redis_process: RedisProcess) -> RedisProcess:
-    if redis_process.process is None:
-        redis_process.start()
-    with redis_process.client() as client:
-        client.flushall()
-    return redis_process
 
 
 @dataclass(frozen=True)
@@ -101,14 +85,6 @@ def pods(lm: PracticeLM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         process.__exit__(None, None, None)
 
 
-def metric(worker: Worker, name: str, **labels: str) -> float:
-    for line in httpx.get(f"{worker.ops}/metrics").text.splitlines():
-        found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
-        if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
-            return float(found[2])
-    return 0.0
-
-
 def health(worker: Worker, name: str) -> str:
     """Return what is told of a component: its trouble, or that it works."""
     response = httpx.get(f"{worker.url}/v1/health")
@@ -116,13 +92,6 @@ def health(worker: Worker, name: str) -> str:
     assert PASSWORD not in response.text
     assert "127.0.0.1" not in response.text, "no address is told"
     return next(str(c["detail"]) for c in response.json()["components"] if c["name"] == name)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + SOON_SECONDS
-    while not condition():
-        assert time.monotonic() < give_up, what
-        time.sleep(0.05)
 
 
 def answers(redis: RedisProcess) -> list[bytes]:
@@ -143,10 +112,10 @@ def test_an_equal_question_is_answered_from_memory_and_says_so(pods: Pods) -> No
     assert re.fullmatch(r"dspy-worker; hit; ttl=\d+; detail=memory", second.headers["cache-status"])
     assert int(second.headers["age"]) >= 0
     assert pods.lm.stats()["calls"] == 1
-    assert metric(worker, "dspy_cache_hits_total", level="memory") == 1
-    assert metric(worker, "dspy_cache_misses_total", level="memory") == 1
-    assert metric(worker, "dspy_cache_entries", level="memory") == 1
-    assert metric(worker, "dspy_cache_lookup_seconds_count", level="memory") == 2
+    assert worker.metric("dspy_cache_hits_total", level="memory") == 1
+    assert worker.metric("dspy_cache_misses_total", level="memory") == 1
+    assert worker.metric("dspy_cache_entries", level="memory") == 1
+    assert worker.metric("dspy_cache_lookup_seconds_count", level="memory") == 2
 
 
 def test_other_inputs_tenants_and_wishes_are_asked_anew(pods: Pods) -> None:
@@ -223,8 +192,8 @@ def test_a_thousand_equal_requests_on_three_pods_are_one_call(
     assert {response.status_code for response in found} == {200}
     assert {response.json()["prediction"]["label"] for response in found} == {"animal"}
     assert pods.lm.stats()["calls"] == 1
-    assert sum(metric(w, "dspy_cache_collapsed_total", where="pods") for w in workers) == 2
-    assert sum(metric(w, "dspy_cache_collapsed_total", where="pod") for w in workers) > 0
+    assert sum(w.metric("dspy_cache_collapsed_total", where="pods") for w in workers) == 2
+    assert sum(w.metric("dspy_cache_collapsed_total", where="pod") for w in workers) > 0
 
 
 def test_a_failure_of_the_lm_is_shared(pods: Pods) -> None:
@@ -243,7 +212,7 @@ def test_another_leads_when_the_leaders_client_leaves(pods: Pods) -> None:
     body = {"inputs": {"text": "A zebra."}}
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(httpx.post, f"{worker.url}/v1/predict", json=body, timeout=1)
-        until(lambda: metric(worker, "dspy_in_flight") == 1, "nobody leads")
+        until(lambda: worker.metric("dspy_in_flight") == 1, "nobody leads")
         followers = [pool.submit(worker.predict, text="A zebra.") for _ in range(1)]
 
         with pytest.raises(httpx.ReadTimeout):
@@ -257,7 +226,7 @@ def test_a_follower_keeps_its_own_deadline(pods: Pods) -> None:
     pods.lm.faults(kind="latency", ms=3000)
     with ThreadPoolExecutor(1) as pool:
         leader = pool.submit(worker.predict, text="A zebra.")
-        until(lambda: metric(worker, "dspy_in_flight") == 1, "nobody leads")
+        until(lambda: worker.metric("dspy_in_flight") == 1, "nobody leads")
 
         late = worker.predict(text="A zebra.", headers={"X-Request-Timeout-Seconds": "0.5"})
 
@@ -276,7 +245,7 @@ def test_a_pod_that_is_killed_while_it_asks_for_all_holds_nobody_up(
         lost = pool.submit(first.predict, text="A zebra.")
         until(lambda: pods.lm.stats()["calls"] == 1, "nobody asks")
         other = pool.submit(second.predict, text="A zebra.")
-        until(lambda: metric(second, "dspy_cache_misses_total", level="redis") == 1, "no look-up")
+        until(lambda: second.metric("dspy_cache_misses_total", level="redis") == 1, "no look-up")
         pods.lm.faults(faults=[])
         first.process.kill()
 
@@ -383,7 +352,7 @@ def test_a_poisoned_entry_is_a_miss_and_is_replaced(pods: Pods, redis: RedisProc
 
     assert [one["prediction"]["label"] for one in found] == ["animal", "tool"]
     assert not any("cached" in one for one in found)
-    assert metric(second, "dspy_cache_poisoned_total", level="redis") == 2
+    assert second.metric("dspy_cache_poisoned_total", level="redis") == 2
     until(lambda: len(answers(redis)) == 2, "they are not replaced")
 
 
@@ -404,7 +373,7 @@ def test_an_old_answer_is_better_than_none(pods: Pods) -> None:
     assert re.fullmatch(r"dspy-worker; hit; ttl=-\d+; detail=memory", stale.headers["cache-status"])
     assert stale.json()["cached"]["ageSeconds"] >= 0.9
     assert worker.predict(text="Another zebra.").status_code == 502
-    assert metric(worker, "dspy_cache_stale_total") >= 1
+    assert worker.metric("dspy_cache_stale_total") >= 1
     pods.lm.reset()
     renewed = worker.predict(text="A zebra.")
     assert "degraded" not in renewed.json()
@@ -518,7 +487,7 @@ def test_answers_on_disk_outlive_the_process(pods: Pods) -> None:
     assert again.predict(text="A zebra.").json()["cached"]["level"] == "disk"
     assert again.predict(text="A zebra.").json()["cached"]["level"] == "memory"
     assert pods.lm.stats()["calls"] == 1
-    assert metric(again, "dspy_cache_hits_total", level="disk") == 1
+    assert again.metric("dspy_cache_hits_total", level="disk") == 1
     assert (folder / "data" / "answers").stat().st_mode & 0o777 == 0o700
     clear(again)
     until(lambda: "cached" not in again.predict(text="A zebra.").json(), "it was cleared")
@@ -534,7 +503,7 @@ def test_a_damaged_file_is_begun_anew(pods: Pods) -> None:
 
     assert worker.predict(text="A zebra.").status_code == 200
     assert health(worker, "cache") == "It works."
-    until(lambda: metric(worker, "dspy_cache_stores_total", level="disk") == 1, "it is not used")
+    until(lambda: worker.metric("dspy_cache_stores_total", level="disk") == 1, "it is not used")
 
 
 def test_a_full_disk_switches_the_level_off_and_costs_no_request(pods: Pods) -> None:

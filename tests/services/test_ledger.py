@@ -19,13 +19,12 @@ from dspy_worker.edge import ledger, redis_ledger
 from dspy_worker.edge.keys import FixedKey
 from dspy_worker.edge.ledger import Claim, Hold, Wish
 from dspy_worker.edge.redis_ledger import RedisLedger
-from dspy_worker.edge.redis_link import Away, RedisLink
+from dspy_worker.edge.redis_link import RedisAway, RedisLink
 from dspy_worker.edge.scripts import Script
 from dspy_worker.errors import BudgetUnavailable
-from tests import redis_process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.redis_process import RedisProcess
 
@@ -37,21 +36,6 @@ EACH = Budget(name="each", limit=600, period="Month", per="Tenant")
 DARK = Budget(name="dark", limit=300, mode="Shadow")
 LONG = 10**9
 amounts = st.integers(1, 400)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisProcess]:
-    with redis_process.running() as found:
-        yield found
-
-
-@pytest.fixture
-def redis_server(server: RedisProcess) -> RedisProcess:
-    if server.process is None:
-        server.start()
-    with server.client() as client:
-        client.flushall()
-    return server
 
 
 def claims(tenant: str = "blue") -> tuple[Claim, ...]:
@@ -73,7 +57,7 @@ class TheSame(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = self.server.client()
+        self.client = self.server.client(decode=True)
         self.client.flushall()
         self.now = int(self.client.time()[0]) * 1000
         self.book = Book()
@@ -187,8 +171,8 @@ class TheSame(RuleBasedStateMachine):
         assert all(self.client.pttl(key) > 0 for key in self.client.scan_iter("dspy:*"))
 
 
-def test_redis_decides_as_the_book(redis_server: RedisProcess) -> None:
-    TheSame.server = redis_server
+def test_redis_decides_as_the_book(redis: RedisProcess) -> None:
+    TheSame.server = redis
     quick = settings(
         max_examples=60,
         stateful_step_count=30,
@@ -205,27 +189,32 @@ class LossyLink(RedisLink):
     cut = False
 
     @property
-    def is_open(self) -> bool:
-        return self._open and not self.cut
+    def is_there(self) -> bool:
+        return super().is_there and not self.cut
+
+    def lose(self) -> None:
+        """Let it be lost, as by an answer that has not come."""
+        assert self._clients is not None
+        self._lose(self._clients, TimeoutError())
 
     def mend(self) -> None:
         """Let Redis be found again."""
-        self._shut(TimeoutError())
+        self.lose()
         self.cut = False
 
     def ask_in_thread(self, question: Any) -> Any:  # noqa: ANN401 - as in RedisLink
         if self.cut:
-            raise Away
+            raise RedisAway
         return super().ask_in_thread(question)
 
     async def ask(self, question: Any) -> Any:  # noqa: ANN401 - as in RedisLink
         if self.cut:
-            raise Away
+            raise RedisAway
         answer = await super().ask(question)
         if self.losses:
             self.losses -= 1
-            self._shut(TimeoutError())
-            raise Away
+            self.lose()
+            raise RedisAway
         return answer
 
 
@@ -235,8 +224,8 @@ async def pod(
 ) -> AsyncIterator[tuple[RedisLedger, LossyLink]]:
     link = LossyLink(FixedKey("URL", server.url))
     found = RedisLedger(APP, budgets or (SHARED, EACH, DARK), link)
-    await found.start()
     await link.start()
+    await found.start()
     # Looks at the sums would be in the way of tests that count losses.
     found._tasks.pop().cancel()
     try:
@@ -246,9 +235,9 @@ async def pod(
         await link.stop()
 
 
-async def until_open(link: RedisLink, *, is_open: bool = True) -> None:
+async def until_there(link: RedisLink, *, is_there: bool = True) -> None:
     async with asyncio.timeout(20):
-        while link.is_open != is_open:
+        while link.is_there != is_there:
             await asyncio.sleep(0.01)
 
 
@@ -259,7 +248,7 @@ async def sent(found: RedisLedger) -> None:
 
 
 def held(server: RedisProcess, budget: Budget) -> dict[str, int]:
-    with server.client() as client:
+    with server.client(decode=True) as client:
         keys = [k for k in client.scan_iter("dspy:*") if f":budget:{budget.name}:" in k]
         (total,) = [k for k in keys if ":of:" not in k and ":open:" not in k]
         return {k: int(v) for k, v in client.hgetall(total).items()}
@@ -277,20 +266,20 @@ async def spend(found: RedisLedger, amount: int, cost: int) -> bool:
 @pytest.mark.parametrize("cost", [40, 140])
 @pytest.mark.parametrize("losses", [1, 2, 3])
 async def test_a_settlement_without_an_answer_is_sent_again_and_counts_once(
-    redis_server: RedisProcess, losses: int, cost: int
+    redis: RedisProcess, losses: int, cost: int
 ) -> None:
-    async with pod(redis_server) as (found, link):
+    async with pod(redis) as (found, link):
         verdict = await found.reserve(wish(100))
         assert verdict.hold is not None
         link.losses = losses
         found.settle(verdict.hold, cost)
         await sent(found)
 
-    assert held(redis_server, SHARED) == {"spent": cost, "reserved": 0}
+    assert held(redis, SHARED) == {"spent": cost, "reserved": 0}
 
 
-async def test_a_reservation_without_an_answer_is_taken_back(redis_server: RedisProcess) -> None:
-    async with pod(redis_server) as (found, link):
+async def test_a_reservation_without_an_answer_is_taken_back(redis: RedisProcess) -> None:
+    async with pod(redis) as (found, link):
         link.losses = 1
         verdict = await found.reserve(wish(100))
         assert verdict.hold is not None
@@ -298,13 +287,13 @@ async def test_a_reservation_without_an_answer_is_taken_back(redis_server: Redis
         found.settle(verdict.hold, 40)
         await sent(found)
 
-    assert held(redis_server, SHARED) == {"spent": 40, "reserved": 0}
+    assert held(redis, SHARED) == {"spent": 40, "reserved": 0}
 
 
 async def test_what_is_spent_while_redis_is_away_is_posted_once(
-    redis_server: RedisProcess,
+    redis: RedisProcess,
 ) -> None:
-    async with pod(redis_server) as (found, link):
+    async with pod(redis) as (found, link):
         assert await spend(found, 100, 40)
         await sent(found)
         link.cut = True
@@ -313,53 +302,53 @@ async def test_what_is_spent_while_redis_is_away_is_posted_once(
         assert found.sum(SHARED).spent == 90
         link.losses = 2
         link.mend()
-        await until_open(link)
+        await until_there(link)
         await sent(found)
 
-    assert held(redis_server, SHARED)["spent"] == 90
+    assert held(redis, SHARED)["spent"] == 90
 
 
-async def test_without_redis_no_pod_spends_more_than_was_left(redis_server: RedisProcess) -> None:
-    async with pod(redis_server) as (found, link), pod(redis_server) as (other, _):
+async def test_without_redis_no_pod_spends_more_than_was_left(redis: RedisProcess) -> None:
+    async with pod(redis) as (found, link), pod(redis) as (other, _):
         assert await spend(found, 400, 400)
         await sent(found)
         assert await spend(other, 100, 100)
-        redis_server.kill()
-        await until_open(link, is_open=False)
+        redis.kill()
+        await until_there(link, is_there=False)
 
         spent = [await spend(found, 100, 100) for _ in range(10)]
 
         # In its tenant's account 200 of 600 were left, or 100 if the other pod's are known.
         assert spent.count(True) in {1, 2}
-        redis_server.start()
+        redis.start()
 
 
-async def test_a_redis_that_has_forgotten_learns_it_again(redis_server: RedisProcess) -> None:
+async def test_a_redis_that_has_forgotten_learns_it_again(redis: RedisProcess) -> None:
     """Each pod tells what it knows; what is under way is not lost either."""
-    async with pod(redis_server) as (first, one), pod(redis_server) as (second, two):
+    async with pod(redis) as (first, one), pod(redis) as (second, two):
         assert await spend(first, 100, 70)
         await sent(first)
         assert await spend(second, 100, 60)
         await sent(second)
         open_ = (await first.reserve(wish(100))).hold
         assert open_ is not None
-        redis_server.kill()
-        await until_open(one, is_open=False)
-        await until_open(two, is_open=False)
-        redis_server.start()
-        await until_open(one)
-        await until_open(two)
+        redis.kill()
+        await until_there(one, is_there=False)
+        await until_there(two, is_there=False)
+        redis.start()
+        await until_there(one)
+        await until_there(two)
 
         first.settle(open_, 50)
         await sent(first)
         assert await spend(second, 100, 9)
         await sent(second)
 
-    assert held(redis_server, SHARED) == {"spent": 70 + 60 + 50 + 9, "reserved": 0}
+    assert held(redis, SHARED) == {"spent": 70 + 60 + 50 + 9, "reserved": 0}
 
 
-async def test_the_soft_limit_is_reached_by_spent_money_alone(redis_server: RedisProcess) -> None:
-    async with pod(redis_server, SHARED) as (found, _):
+async def test_the_soft_limit_is_reached_by_spent_money_alone(redis: RedisProcess) -> None:
+    async with pod(redis, SHARED) as (found, _):
 
         def asked(amount: int) -> Wish:
             return wish(amount, heed_soft=True, claims=(Claim(budget=SHARED, who=""),))
@@ -377,45 +366,45 @@ async def test_the_soft_limit_is_reached_by_spent_money_alone(redis_server: Redi
         assert (await found.reserve(asked(1))).soft == SHARED
 
 
-async def test_a_clock_that_jumps_changes_nothing(redis_server: RedisProcess) -> None:
-    async with pod(redis_server) as (found, _):
+async def test_a_clock_that_jumps_changes_nothing(redis: RedisProcess) -> None:
+    async with pod(redis) as (found, _):
         assert await spend(found, 100, 70)
         await sent(found)
         found._offset += 40 * 86_400_000
         assert await spend(found, 100, 30)
         await sent(found)
 
-    assert held(redis_server, SHARED) == {"spent": 100, "reserved": 0}
+    assert held(redis, SHARED) == {"spent": 100, "reserved": 0}
 
 
-async def test_threads_and_the_event_loop_share_a_ledger(redis_server: RedisProcess) -> None:
-    async with pod(redis_server) as (found, _):
+async def test_threads_and_the_event_loop_share_a_ledger(redis: RedisProcess) -> None:
+    async with pod(redis) as (found, _):
         verdict = await asyncio.to_thread(found.reserve_in_thread, wish(100))
         assert verdict.hold is not None
         await asyncio.to_thread(found.settle, verdict.hold, 40)
         assert await spend(found, 100, 1)
         await sent(found)
 
-    assert held(redis_server, SHARED) == {"spent": 41, "reserved": 0}
+    assert held(redis, SHARED) == {"spent": 41, "reserved": 0}
 
 
 async def test_no_tenant_has_a_name_that_is_in_the_way_of_another(
-    redis_server: RedisProcess,
+    redis: RedisProcess,
 ) -> None:
-    async with pod(redis_server) as (found, link):
+    async with pod(redis) as (found, link):
         for tenant in ("blue", "blue:open", "open:blue", "of:blue", "", ":open"):
             verdict = await found.reserve(wish(10, claims=claims(tenant)))
             assert verdict.hold is not None
             assert not verdict.hold.away
             found.settle(verdict.hold, 7)
         await sent(found)
-        assert link.is_open
+        assert link.is_there
 
-    assert held(redis_server, EACH) == {"spent": 42, "reserved": 0}
+    assert held(redis, EACH) == {"spent": 42, "reserved": 0}
 
 
-async def test_a_cancelled_reservation_is_taken_back(redis_server: RedisProcess) -> None:
-    async with pod(redis_server) as (found, _):
+async def test_a_cancelled_reservation_is_taken_back(redis: RedisProcess) -> None:
+    async with pod(redis) as (found, _):
         assert await spend(found, 10, 1)
         tasks = [asyncio.create_task(found.reserve(wish(10))) for _ in range(20)]
         for task in tasks:
@@ -427,12 +416,12 @@ async def test_a_cancelled_reservation_is_taken_back(redis_server: RedisProcess)
                 found.settle(one.hold, 0)
         await sent(found)
 
-    assert held(redis_server, SHARED) == {"spent": 1, "reserved": 0}
+    assert held(redis, SHARED) == {"spent": 1, "reserved": 0}
 
 
-async def test_a_budget_that_wants_to_know_is_denied(redis_server: RedisProcess) -> None:
+async def test_a_budget_that_wants_to_know_is_denied(redis: RedisProcess) -> None:
     careful = replace(SHARED, when_unavailable="Deny")
-    async with pod(redis_server, careful) as (found, link):
+    async with pod(redis, careful) as (found, link):
         asked = wish(1, claims=(Claim(budget=careful, who=""),))
         assert (await found.reserve(asked)).hold is not None
         link.cut = True
@@ -443,26 +432,93 @@ async def test_a_budget_that_wants_to_know_is_denied(redis_server: RedisProcess)
             await asyncio.to_thread(found.reserve_in_thread, asked)
 
 
-async def test_the_url_may_change_and_be_wrong(redis_server: RedisProcess) -> None:
-    class Changing:
-        where = "here"
-        value: str | None = "this is no URL"
+class Changing:
+    """A URL that a test changes."""
 
-        def read(self, *, now: bool = False) -> str | None:
-            return self.value
+    where = "here"
 
-    url = Changing()
+    def __init__(self, value: str | None) -> None:
+        self.value = value
+
+    def read(self, *, now: bool = False) -> str | None:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (None, "Its URL is missing."),
+        ("this is no URL", "Its URL cannot be used."),
+        ("redis://127.0.0.1:1?no_such_option=1", "Its URL cannot be used."),
+        ("redis://127.0.0.1:1", "It does not answer."),
+    ],
+)
+async def test_the_url_may_be_wrong_and_change(
+    redis: RedisProcess, wrong: str | None, told: str
+) -> None:
+    url = Changing(wrong)
     link = RedisLink(url)
     await link.start()
-    await until_open(link, is_open=False)
-    wrong = link.trouble()
-    url.value = None
-    with pytest.raises(Away):
-        await link.ask(lambda client: client.ping())
-    url.value = redis_server.url
-    await until_open(link)
+    try:
+        assert link.trouble() == told
+        with pytest.raises(RedisAway):
+            await link.ask(lambda client: client.ping())
+        with pytest.raises(RedisAway):
+            await asyncio.to_thread(link.ask_in_thread, lambda client: client.ping())
+        url.value = redis.url
+        await until_there(link)
+        assert link.trouble() == ""
+        assert await link.ask(lambda client: client.ping())
+        assert await asyncio.to_thread(link.ask_in_thread, lambda client: client.ping())
+        url.value = wrong
+        await until_there(link, is_there=False)
+        assert link.trouble() == told
+    finally:
+        await link.stop()
 
-    assert "cannot be reached" in wrong or "missing" in wrong
-    assert await link.ask(lambda client: client.ping())
-    assert link.trouble() == ""
-    await link.stop()
+
+async def test_a_question_is_answered_although_the_url_changes(redis: RedisProcess) -> None:
+    """A password that is replaced costs nobody an answer."""
+    url = Changing(redis.url)
+    link = RedisLink(url)
+    came_back = asyncio.Event()
+    link.back.append(came_back.set)
+    await link.start()
+    try:
+        came_back.clear()
+        url.value = f"{redis.url}?client_name=changed"
+        while not came_back.is_set():
+            assert await link.ask(lambda client: client.ping())
+        assert await link.ask(lambda client: client.client_getname()) == "changed"
+    finally:
+        await link.stop()
+
+
+async def test_redis_is_found_away_although_nobody_asks(redis: RedisProcess) -> None:
+    link = RedisLink(FixedKey("URL", redis.url))
+    await link.start()
+    try:
+        assert link.is_there
+        redis.kill()
+        await until_there(link, is_there=False)
+        assert link.trouble() == "It does not answer."
+    finally:
+        await link.stop()
+
+
+async def test_redis_that_refuses_to_write_is_no_reason_to_forget(redis: RedisProcess) -> None:
+    async with pod(redis) as (found, link):
+        assert await spend(found, 100, 70)
+        await sent(found)
+        open_ = (await found.reserve(wish(100))).hold
+        assert open_ is not None
+        with redis.client() as client:
+            client.config_set("maxmemory", 1)
+            found.settle(open_, 50)
+            assert await spend(found, 100, 9)
+            assert link.is_there
+            assert link.trouble() == "It refuses commands (OutOfMemoryError)."
+            client.config_set("maxmemory", 0)
+        await sent(found)
+
+    assert held(redis, SHARED) == {"spent": 70 + 50 + 9, "reserved": 0}

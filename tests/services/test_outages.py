@@ -124,7 +124,7 @@ class World:
         found = Counter[str]()
         redis = self.away[REDIS]
         assert isinstance(redis, redis_process.RedisProcess)
-        with redis.client() as client:
+        with redis.client(decode=True) as client:
             for key in client.scan_iter("dspy:*"):
                 if ":budget:month:" in key and ":of:" not in key and ":open:" not in key:
                     found.update({k: int(v) for k, v in client.hgetall(key).items()})

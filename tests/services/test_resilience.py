@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests import practice_fixture, worker_process
+from tests.programs import DECLARED, PYTHON, SHOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,30 +22,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-DECLARED = {
-    "signature": {
-        "instructions": "Label it.\n- animal: zebra\n- tool: saw",
-        "inputs": [{"name": "text", "description": "what to label"}],
-        "outputs": [{"name": "label", "type": "Literal['animal', 'tool']"}],
-    }
-}
-PYTHON = {"python": {"entrypoint": "shop:build"}, "source": {"configMapRef": {"name": "shop"}}}
-SHOP = """
-import dspy
-
-class Shop(dspy.Module):
-    signature = dspy.Signature("text -> label")
-
-    def __init__(self):
-        super().__init__()
-        self.step = dspy.Predict(self.signature)
-
-    def forward(self, text: str) -> dspy.Prediction:
-        return self.step(text=text)
-
-def build():
-    return Shop()
-"""
 LIMITS = {"concurrency": 20, "timeoutSeconds": 20, "drainSeconds": 20}
 QUICK = {"minimumCalls": 4, "openSeconds": 1}
 FAILS = {"kind": "status", "status": 500}
@@ -102,14 +78,6 @@ def world(
         process.__exit__(None, None, None)
 
 
-def metric(worker: Worker, name: str, **labels: str) -> float:
-    for line in httpx.get(f"{worker.ops}/metrics").text.splitlines():
-        found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
-        if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
-            return float(found[2])
-    return 0.0
-
-
 def health(worker: Worker) -> tuple[str, dict[str, str]]:
     """Return the state of the worker and of each component."""
     response = httpx.get(f"{worker.url}/v1/health")
@@ -132,10 +100,10 @@ def test_a_fallback_answers_and_the_answer_says_so(world: World, program: dict[s
     assert response.json()["degraded"] == ["fallback:spare"]
     assert response.headers["x-degraded"] == "fallback"
     assert response.json()["usage"]["calls"] == 1
-    assert metric(worker, "dspy_degraded_total", app="tickets", reason="fallback") == 1
-    assert metric(worker, "dspy_lm_calls_total", model="spare", outcome="ok") == 1
-    assert metric(worker, "dspy_lm_calls_total", model="main", outcome="server") == 1
-    assert metric(worker, "dspy_token_usage_total", model="spare", direction="input") > 0
+    assert worker.metric("dspy_degraded_total", app="tickets", reason="fallback") == 1
+    assert worker.metric("dspy_lm_calls_total", model="spare", outcome="ok") == 1
+    assert worker.metric("dspy_lm_calls_total", model="main", outcome="server") == 1
+    assert worker.metric("dspy_token_usage_total", model="spare", direction="input") > 0
 
 
 def test_each_item_of_a_batch_says_whether_it_is_degraded(world: World) -> None:
@@ -176,8 +144,8 @@ def test_a_circuit_opens_spares_the_model_and_closes_when_it_is_well(world: Worl
     assert worker.predict(text="A zebra.").json()["degraded"] == ["fallback:spare"]
     assert world.main.stats()["calls"] == asked == QUICK["minimumCalls"]
     assert health(worker) == ("degraded", {"lm/main": "failing", "lm/spare": "ok"})
-    assert metric(worker, "dspy_lm_circuit_open", model="main") == 1
-    assert metric(worker, "dspy_lm_circuit_opened_total", model="main") == 1
+    assert worker.metric("dspy_lm_circuit_open", model="main") == 1
+    assert worker.metric("dspy_lm_circuit_opened_total", model="main") == 1
     assert worker.ready().status_code == 200, "the worker still answers"
 
     world.main.reset()
@@ -187,7 +155,7 @@ def test_a_circuit_opens_spares_the_model_and_closes_when_it_is_well(world: Worl
         time.sleep(0.02)
     assert health(worker) == ("ok", {"lm/main": "ok", "lm/spare": "ok"})
     assert world.main.stats()["calls"] == 2, "the two probes"
-    assert metric(worker, "dspy_lm_circuit_open", model="main") == 0
+    assert worker.metric("dspy_lm_circuit_open", model="main") == 0
     assert "degraded" not in worker.predict(text="A zebra.").json()
 
 
@@ -205,7 +173,7 @@ def test_an_open_circuit_without_a_fallback_is_a_503_that_asks_nobody(world: Wor
     assert response.json()["type"].endswith(":lm-circuit-open")
     assert 40 < int(response.headers["retry-after"]) <= 60
     assert world.main.stats()["calls"] == 0
-    assert metric(worker, "dspy_errors_total", reason="LMCircuitOpen") == 1
+    assert worker.metric("dspy_errors_total", reason="LMCircuitOpen") == 1
     assert worker.ready().status_code == 200
 
 
@@ -232,7 +200,7 @@ def test_a_retry_budget_stops_a_storm(world: World) -> None:
     # Ten retries are in stock, and twenty first attempts earn at most four.
     asked = world.main.stats()["calls"]
     assert 30 <= asked <= 34
-    assert metric(worker, "dspy_lm_retries_refused_total", model="main") == 40 - asked
+    assert worker.metric("dspy_lm_retries_refused_total", model="main") == 40 - asked
 
 
 def test_a_slow_model_opens_its_circuit(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -70,15 +69,6 @@ def problem(response: httpx.Response) -> tuple[int, str]:
     assert found["requestId"] == response.headers["x-request-id"]
     assert "Traceback" not in response.text
     return response.status_code, found["type"].rsplit(":", 1)[-1]
-
-
-def metric(worker: Worker, name: str, **labels: str) -> float:
-    text = httpx.get(f"{worker.ops}/metrics").text
-    for line in text.splitlines():
-        found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
-        if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
-            return float(found[2])
-    return 0.0
 
 
 def test_a_prediction_has_typed_values_an_id_and_its_usage(worker: Worker) -> None:
@@ -290,10 +280,10 @@ def test_the_ops_port_tells_metrics_and_state(worker: Worker) -> None:
 
     state = worker.state()
     assert (state["app"], state["ready"], state["version"]) == ("tickets", True, 1)
-    assert metric(worker, "dspy_requests_total", route="/v1/predict", code="200") >= 1
-    assert metric(worker, "dspy_request_overhead_seconds_count") >= 1
-    assert metric(worker, "dspy_lm_calls_total", outcome="ok") >= 1
-    assert metric(worker, "dspy_token_usage_total", direction="input") > 0
+    assert worker.metric("dspy_requests_total", route="/v1/predict", code="200") >= 1
+    assert worker.metric("dspy_request_overhead_seconds_count") >= 1
+    assert worker.metric("dspy_lm_calls_total", outcome="ok") >= 1
+    assert worker.metric("dspy_token_usage_total", direction="input") > 0
 
 
 @pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic ops-token", "Bearer", "ops-token"])

@@ -16,9 +16,9 @@ import pytest
 
 from dspy_worker import contract
 from tests import practice_fixture, worker_process
+from tests.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.practice_fixture import PracticeLM
@@ -272,14 +272,6 @@ class Load:
                 except httpx.HTTPError as error:
                     self.lost.append(repr(error))
                     return
-
-
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Ask again and again until it holds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def stop(worker: Worker) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ import httpx
 import pytest
 
 from tests import worker_process
+from tests.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.postgres_process import Postgres
@@ -34,16 +34,6 @@ DECLARED = {
         "outputs": [{"name": "label", "type": "Literal['animal', 'tool']"}],
     }
 }
-WAIT_SECONDS = 60
-LOOK_SECONDS = 0.05
-
-
-def wait(until: Callable[[], object], what: str) -> None:
-    """Wait until something is so; the limit only ends a test that hangs."""
-    give_up = time.monotonic() + WAIT_SECONDS
-    while not until():
-        assert time.monotonic() < give_up, what
-        time.sleep(LOOK_SECONDS)
 
 
 @dataclass
@@ -120,7 +110,7 @@ class Load:
                     self.refused.append(response.status_code)
 
     def wait_for(self, number: int) -> None:
-        wait(lambda: len(self.answered) >= number, "the clients get no answers")
+        until(lambda: len(self.answered) >= number, "the clients get no answers")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +126,7 @@ def test_predictions_are_stored_with_what_is_known_of_them(world: World) -> None
     answer = worker.predict(text="A zebra.", headers=headers).json()
     world.lm.faults(kind="status", status=400)
     worker.predict(text="A saw.")
-    wait(lambda: len(world.stored()) == 2, "the predictions are not stored")
+    until(lambda: len(world.stored()) == 2, "the predictions are not stored")
 
     good, bad = world.postgres.ask(
         "SELECT id, app, tenant, subject, request_id, inputs, prediction, error, calls,"
@@ -163,11 +153,11 @@ def test_postgres_dies_under_load_and_nothing_is_lost_or_stored_twice(world: Wor
         load.wait_for(50)
         world.postgres.kill()
         load.wait_for(len(load.answered) + 200)
-        wait(lambda: not is_up(worker), "nobody tells that PostgreSQL is away")
+        until(lambda: not is_up(worker), "nobody tells that PostgreSQL is away")
         assert worker.ready().status_code == 200
         world.postgres.start()
         load.wait_for(len(load.answered) + 50)
-    wait(lambda: is_written(worker), "the journal is not emptied")
+    until(lambda: is_written(worker), "the journal is not emptied")
 
     stored = world.stored()
     assert sorted(stored) == sorted(load.answered)
@@ -183,7 +173,7 @@ def test_a_worker_is_killed_under_load_and_what_clients_have_is_stored(world: Wo
         load.wait_for(100)
         worker.process.kill()
     again = world.start()
-    wait(lambda: is_written(again), "the journal is not emptied")
+    until(lambda: is_written(again), "the journal is not emptied")
 
     stored = world.stored()
     assert set(load.answered) <= set(stored)
@@ -203,7 +193,7 @@ def test_postgres_dies_and_then_the_worker_and_both_come_back(world: World) -> N
         more.wait_for(50)
         world.postgres.start()
         more.wait_for(len(more.answered) + 50)
-    wait(lambda: is_written(again), "the journal is not emptied")
+    until(lambda: is_written(again), "the journal is not emptied")
 
     stored = world.stored()
     assert set(load.answered) | set(more.answered) <= set(stored)
@@ -223,15 +213,15 @@ def test_a_worker_that_stops_leaves_nothing_behind(world: World) -> None:
 def test_a_missing_a_wrong_and_at_last_the_right_url(world: World) -> None:
     worker = world.start(url="")
     answered = [worker.predict(text="A zebra.").json()["id"]]
-    wait(lambda: "is missing" in worker.health()["store"][1], "the missing URL is not told")
+    until(lambda: "is missing" in worker.health()["store"][1], "the missing URL is not told")
 
     worker.set_url(world.postgres.url("nothing", password="wr0ng-Pa55"), "postgres")
-    wait(lambda: "the user or the password" in worker.health()["store"][1], "not told")
+    until(lambda: "the user or the password" in worker.health()["store"][1], "not told")
     answered.append(worker.predict(text="A saw.").json()["id"])
     assert worker.metric("dspy_store_up") == 0
 
     worker.set_url(world.url, "postgres")
-    wait(lambda: is_written(worker), "the journal is not emptied")
+    until(lambda: is_written(worker), "the journal is not emptied")
     assert sorted(world.stored()) == sorted(answered)
     text = worker.log.read_text() + httpx.get(f"{worker.url}/v1/health").text
     assert "wr0ng" not in text
@@ -243,12 +233,12 @@ def test_tables_of_a_newer_worker_are_left_alone_and_the_journal_keeps(world: Wo
     world.postgres.ask("INSERT INTO store_migrations VALUES (99, 'later', 'x')", world.url)
     worker = world.start()
     answered = worker.predict(text="A zebra.").json()["id"]
-    wait(lambda: "it is too old" in worker.health()["store"][1], "not told")
+    until(lambda: "it is too old" in worker.health()["store"][1], "not told")
     assert world.stored() == []
 
     world.postgres.ask("DELETE FROM store_migrations WHERE number = 99", world.url)
 
-    wait(lambda: is_written(worker), "the journal is not emptied")
+    until(lambda: is_written(worker), "the journal is not emptied")
     assert world.stored() == [answered]
 
 
@@ -257,15 +247,15 @@ def test_a_full_journal_goes_on_in_memory_and_from_there_to_postgres(world: Worl
     worker = world.start(url="")
     text = "A zebra. " * 10_000
     answered = [worker.predict(text=text).json()["id"] for _ in range(20)]
-    wait(lambda: "The journal is full." in worker.health()["store"][1], "not told")
+    until(lambda: "The journal is full." in worker.health()["store"][1], "not told")
     assert worker.metric("dspy_store_spool_bytes") <= 1 << 20
 
     worker.set_url(world.url, "postgres")
 
-    wait(lambda: len(world.stored()) == 20, "what waits in memory is not written")
+    until(lambda: len(world.stored()) == 20, "what waits in memory is not written")
     assert sorted(world.stored()) == sorted(answered)
     worker.predict(text="A saw.")
-    wait(lambda: is_written(worker), "the journal does not recover")
+    until(lambda: is_written(worker), "the journal does not recover")
     assert worker.metric("dspy_store_lost_total", reason="full") == 0
 
 
@@ -287,14 +277,14 @@ def test_a_full_disk_costs_no_answer_and_no_prediction(world: World, small_disk:
     (small_disk / "ballast").write_bytes(bytes(480 << 10))
     text = "A zebra. " * 1_000
     answered = [worker.predict(text=text).json()["id"] for _ in range(12)]
-    wait(lambda: "no space left on device" in worker.health()["store"][1], "not told")
+    until(lambda: "no space left on device" in worker.health()["store"][1], "not told")
 
     worker.set_url(world.url, "postgres")
 
-    wait(lambda: len(world.stored()) == 12, "what waits in memory is not written")
+    until(lambda: len(world.stored()) == 12, "what waits in memory is not written")
     assert sorted(world.stored()) == sorted(answered)
     (small_disk / "ballast").unlink()
-    wait(lambda: worker.predict(text="A saw.") and is_written(worker), "no recovery")
+    until(lambda: worker.predict(text="A saw.") and is_written(worker), "no recovery")
     assert worker.metric("dspy_store_lost_total", reason="full") == 0
 
 
@@ -305,12 +295,12 @@ def test_an_erased_subject_does_not_come_back_from_the_journal(world: World) -> 
 
     done = command("erase", "--url", world.url, "--subject", "customer-7")
     worker.set_url(world.url, "postgres")
-    wait(lambda: is_written(worker), "the journal is not emptied")
+    until(lambda: is_written(worker), "the journal is not emptied")
 
     assert json.loads(done.stdout) == {"predictions": 0, "feedback": 0}
     assert world.stored() == [kept]
     later = worker.predict(text="A zebra.", headers={"X-Subject": "customer-7"}).json()["id"]
-    wait(lambda: len(world.stored()) == 2, "what comes later is not stored")
+    until(lambda: len(world.stored()) == 2, "what comes later is not stored")
     done = command("erase", "--url", world.url, "--subject", "customer-7")
     assert json.loads(done.stdout) == {"predictions": 1, "feedback": 0}
     assert later not in world.stored()
@@ -319,7 +309,7 @@ def test_an_erased_subject_does_not_come_back_from_the_journal(world: World) -> 
 def test_local_mode_keeps_predictions_in_sqlite_with_the_same_document(world: World) -> None:
     worker = world.start(local=True)
     answers = [worker.predict(text=text).json() for text in ("A zebra.", "A saw.")]
-    wait(lambda: is_written(worker), "the journal is not emptied")
+    until(lambda: is_written(worker), "the journal is not emptied")
 
     place = [str(world.folder / "app.json"), "--data-dir", str(world.folder / "data")]
     found = command("search", *place, "--text", "saw", "--field", "label=tool")
@@ -339,7 +329,7 @@ def test_a_killed_worker_of_local_mode_has_lost_nothing(world: World) -> None:
         load.wait_for(40)
         worker.process.kill()
     again = world.start(local=True)
-    wait(lambda: is_written(again), "the journal is not emptied")
+    until(lambda: is_written(again), "the journal is not emptied")
 
     found = command("export", f"--url=sqlite:{world.folder}/data/predictions.sqlite")
 
@@ -350,7 +340,7 @@ def test_a_killed_worker_of_local_mode_has_lost_nothing(world: World) -> None:
 
 def test_what_nobody_waited_for_is_stored_with_the_reason(world: World) -> None:
     worker = world.start()
-    wait(lambda: is_up(worker), "PostgreSQL to be used")
+    until(lambda: is_up(worker), "PostgreSQL to be used")
     world.lm.faults(kind="latency", ms=3000)
 
     late = worker.predict(headers={"X-Request-Timeout-Seconds": "0.3"}, text="A late zebra.")
@@ -362,7 +352,7 @@ def test_what_nobody_waited_for_is_stored_with_the_reason(world: World) -> None:
         rows = world.postgres.ask("SELECT inputs->>'text', error FROM predictions", world.url)
         return {row[0]: row[1] for row in rows}
 
-    wait(lambda: len(stored()) == 2, "both predictions to be stored")
+    until(lambda: len(stored()) == 2, "both predictions to be stored")
     assert late.status_code == 504
     assert stored() == {
         "A late zebra.": "DeadlineExceeded",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from dspy_worker.contract.app import AppDocument
-    from dspy_worker.edge.redislink import RedisLink
+    from dspy_worker.edge.redis_link import RedisLink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

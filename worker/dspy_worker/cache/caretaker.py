@@ -11,7 +11,7 @@ from dspy_worker.cache import pressure as gauges
 from dspy_worker.cache.memory import LEVEL
 from dspy_worker.core import generation, pressure
 from dspy_worker.edge import logs
-from dspy_worker.edge.redislink import RedisAway
+from dspy_worker.edge.redis_link import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

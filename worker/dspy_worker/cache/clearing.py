@@ -15,7 +15,7 @@ from dspy_worker.cache.metrics import CacheMetrics
 from dspy_worker.cache.shared import Shared
 from dspy_worker.core import cachekey, generation
 from dspy_worker.core.shelflife import ShelfLife
-from dspy_worker.edge.redislink import RedisAway, RedisLink
+from dspy_worker.edge.redis_link import RedisAway, RedisLink
 from dspy_worker.errors import LoadError
 
 if TYPE_CHECKING:

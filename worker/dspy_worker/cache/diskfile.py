@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from dspy_worker.core import generation
+from dspy_worker.edge import sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,8 +80,6 @@ class DiskFile:
     @_guarded
     def open(self) -> bool:
         """Open the file; one that is damaged is begun anew."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path.parent.chmod(0o700)
         self._shut()
         try:
             self._connect()
@@ -201,9 +200,8 @@ class DiskFile:
         self._clock = max(self._clock, clock)
 
     def _connect(self) -> None:
-        db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None, check_same_thread=False)
+        db = sqlite_file.connect(self.path, busy_seconds=0.2)
         self._db = db
-        self.path.chmod(0o600)
         # Set before there are tables, or not at all.
         db.execute(f"PRAGMA page_size = {_PAGE}")
         db.execute("PRAGMA journal_mode = WAL")
@@ -222,14 +220,8 @@ class DiskFile:
     def _many(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         """Run a statement for each row, all in one transaction."""
         db = self._database()
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with sqlite_file.transaction(db):
             db.executemany(statement, rows)
-        except sqlite3.Error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
 
     def _database(self) -> sqlite3.Connection:
         if self._db is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dspy_worker.core import envelope
-from dspy_worker.edge.redislink import RedisAway
+from dspy_worker.edge.redis_link import RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dspy_worker.cache.metrics import CacheMetrics
     from dspy_worker.cache.place import Place
     from dspy_worker.core.shelflife import Found, ShelfLife
-    from dspy_worker.edge.redislink import RedisLink
+    from dspy_worker.edge.redis_link import RedisLink
 
 LEVEL: Final = "redis"
 LOCK_MS: Final = 1000

@@ -20,7 +20,7 @@ from dspy_worker.cache.shared import Shared
 from dspy_worker.contract import app
 from dspy_worker.core.cachekey import KeyMaker
 from dspy_worker.core.shelflife import Found, ShelfLife
-from dspy_worker.edge.redislink import RedisLink
+from dspy_worker.edge.redis_link import RedisLink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -6,7 +6,10 @@ from typing import Protocol
 
 
 class Companion(Protocol):
-    """Runs beside the ports, from before the first request until after the last answer."""
+    """Runs beside the ports, from before the first request until after the last answer.
+
+    They stop in the opposite order, so that each may use until its end what started before it.
+    """
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dspy_worker.core import period
 from dspy_worker.core.book import Entry
+from dspy_worker.edge.companion import Companion
 
 if TYPE_CHECKING:
     from dspy_worker.contract.budgets import Budget
@@ -133,7 +134,7 @@ class Sum:
     reserved: int
 
 
-class Ledger(Protocol):
+class Ledger(Companion, Protocol):
     """Notes what is spent. Every hold has to be settled once."""
 
     async def reserve(self, wish: Wish) -> Verdict:

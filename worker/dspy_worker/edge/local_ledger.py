@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dspy_worker.core import period
 from dspy_worker.core.book import Account, Book
-from dspy_worker.edge import ledger, logs
+from dspy_worker.edge import ledger, logs, sqlite_file
 from dspy_worker.edge.ledger import Hold, Sum, Verdict, Wish
 
 if TYPE_CHECKING:
@@ -138,10 +138,7 @@ class LocalLedger:
 
     def _opened(self, folder: Path) -> sqlite3.Connection | None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            found = sqlite3.connect(
-                folder / FILE, check_same_thread=False, isolation_level=None, timeout=1
-            )
+            found = sqlite_file.connect(folder / FILE, busy_seconds=1)
             found.executescript(_TABLES)
             for key, total, ends, spent in found.execute("SELECT * FROM account"):
                 self._book.restore(key, Account(total=total, end=ends, spent=spent))
@@ -173,14 +170,11 @@ class LocalLedger:
         if self._file is None or not statements:
             return
         try:
-            self._file.execute("BEGIN")
-            for statement, values in statements:
-                self._file.execute(statement, values)
-            self._file.execute("COMMIT")
+            with sqlite_file.transaction(self._file):
+                for statement, values in statements:
+                    self._file.execute(statement, values)
             self._trouble = ""
         except sqlite3.Error as error:
-            if self._file.in_transaction:
-                self._file.execute("ROLLBACK")
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:

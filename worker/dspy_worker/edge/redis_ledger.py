@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from dspy_worker.core.book import Line, Outcome
 from dspy_worker.edge import ledger, logs
 from dspy_worker.edge.ledger import Claim, Hold, Sum, Verdict
 from dspy_worker.edge.local_ledger import LocalLedger, unix_ms
-from dspy_worker.edge.redis_link import Away, monotonic_ms
+from dspy_worker.edge.redis_link import RedisAway
 from dspy_worker.edge.scripts import Script
 from dspy_worker.errors import BudgetUnavailable
 
@@ -41,6 +42,8 @@ KNOWN: Final = 10_000
 AT_ONCE: Final = 64
 """Settlements that go to Redis together."""
 REFRESH_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 1.0
+"""Pause before settlements that Redis has refused are sent again."""
 STOP_SECONDS: Final = 3.0
 _TURNS: Final = 3
 """Attempts to name the period that Redis is in."""
@@ -88,7 +91,7 @@ class RedisLedger:
         self._budgets = tuple(budgets)
         self._link = link
         self._scripts = {name: Script(name) for name in ("reserve", "settle", "post")}
-        self._offset = unix_ms() - monotonic_ms()
+        self._offset = unix_ms() - _monotonic_ms()
         self._known: dict[str, _Account] = {}
         self._totals: dict[str, tuple[int, int]] = {}
         self._spare = self._new_spare()
@@ -106,7 +109,7 @@ class RedisLedger:
 
     def now(self) -> int:
         """Return the time that Redis has, in milliseconds since 1970."""
-        return monotonic_ms() + self._offset
+        return _monotonic_ms() + self._offset
 
     async def start(self) -> None:
         """Begin to send settlements and to look at the sums."""
@@ -121,7 +124,7 @@ class RedisLedger:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
-        with contextlib.suppress(TimeoutError, Away):
+        with contextlib.suppress(TimeoutError, RedisAway):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._send_all()
         if self._waiting():
@@ -130,7 +133,7 @@ class RedisLedger:
     async def reserve(self, wish: Wish) -> Verdict:
         """Set money aside; for the event loop. Raises what `Ledger.reserve` raises."""
         name = uuid.uuid4().hex
-        for _ in range(_TURNS if self._link.is_open else 0):
+        for _ in range(_TURNS if self._link.is_there else 0):
             hold = self._hold(wish, name)
             keys, arguments = _reservation(hold, wish, self._knowledge(hold.spots))
             try:
@@ -139,7 +142,7 @@ class RedisLedger:
                 )
             except BaseException as error:
                 self._take_back(hold)
-                if isinstance(error, Away):
+                if isinstance(error, RedisAway):
                     break
                 raise
             if found := self._read(answer, hold, wish):
@@ -149,7 +152,7 @@ class RedisLedger:
     def reserve_in_thread(self, wish: Wish) -> Verdict:
         """Set money aside; for threads. Raises what `Ledger.reserve` raises."""
         name = uuid.uuid4().hex
-        for _ in range(_TURNS if self._link.is_open else 0):
+        for _ in range(_TURNS if self._link.is_there else 0):
             hold = self._hold(wish, name)
             keys, arguments = _reservation(hold, wish, self._knowledge(hold.spots))
             try:
@@ -158,7 +161,7 @@ class RedisLedger:
                         client, k, a
                     )
                 )
-            except Away:
+            except RedisAway:
                 self._take_back(hold)
                 break
             if found := self._read(answer, hold, wish):
@@ -197,7 +200,7 @@ class RedisLedger:
     def _read(self, answer: Sequence[bytes], hold: Hold, wish: Wish) -> Verdict | None:
         """Return what an answer means; None if Redis is in another period than was named."""
         status, place, now = answer[0].decode(), int(answer[1]), int(answer[2])
-        self._offset = now - monotonic_ms()
+        self._offset = now - _monotonic_ms()
         if status == "turned":
             return None
         accounts = _accounts(answer[3:])
@@ -284,15 +287,20 @@ class RedisLedger:
             self._wake.clear()
             try:
                 await self._send_all()
-            except Away:
-                continue  # the link wakes this task when Redis is back
+            except RedisAway:
+                # The link wakes this task when Redis is back; nobody does when it has refused.
+                if self._link.is_there:
+                    await self._try_later()
             except Exception as error:  # noqa: BLE001 - without this task nothing would be settled
                 log.warning("settlements failed", error=type(error).__name__)
-                await asyncio.sleep(1)
-                self._wake.set()
+                await self._try_later()
+
+    async def _try_later(self) -> None:
+        await asyncio.sleep(RETRY_SECONDS)
+        self._wake.set()
 
     async def _send_all(self) -> None:
-        while self._waiting() and self._link.is_open:
+        while self._waiting() and self._link.is_there:
             await self._send_postings()
             await self._send_settlements()
 
@@ -340,8 +348,8 @@ class RedisLedger:
     async def _refresh(self) -> None:
         """Look at the sums now and then: other pods spend too, and pods that were killed."""
         while True:
-            if self._link.is_open:
-                with contextlib.suppress(Away):
+            if self._link.is_there:
+                with contextlib.suppress(RedisAway):
                     await self._look()
             await asyncio.sleep(REFRESH_SECONDS)
 
@@ -363,6 +371,11 @@ class RedisLedger:
                 lambda client, t=total: client.hmget(t, "spent", "reserved")  # type: ignore[misc]
             )
             self._totals[total] = (int(found[0] or 0), int(found[1] or 0))
+
+
+def _monotonic_ms() -> int:
+    """Return milliseconds that never jump."""
+    return time.monotonic_ns() // 1_000_000
 
 
 def _keys(spots: Iterable[Spot]) -> list[str]:

@@ -1,8 +1,13 @@
-"""The way to Redis: its URL, its connections, and what happens while it is away.
+"""The connection to Redis: quick to notice that it is away, and never a reason to wait long.
 
-Whoever asks Redis does so through `ask` or `ask_in_thread`. A failure shuts the way: from then on
-the question is refused at once, without a wait, until a task in the background has reached Redis
-again. That task waits longer after each failure, up to `SLOWEST`.
+          answers                      no answer, or broken
+    AWAY ---------> THERE  ----------------------------------> AWAY
+      ^  |
+      +--+ tried again in the background, after longer and longer pauses
+
+A worker has one, for the answer cache and for the ledger of budgets, for the event loop and for
+threads. While Redis is away whoever asks is refused at once. Texts of errors name hosts, and URLs
+hold passwords: neither gets into a log line or into what `/v1/health` tells.
 """
 
 from __future__ import annotations
@@ -12,197 +17,300 @@ import contextlib
 import random
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from redis import asyncio as redis_asyncio
+from redis import exceptions
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from dspy_worker.core import backoff
 from dspy_worker.edge import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from dspy_worker.edge.keys import Key
 
-SECONDS: Final = 0.25
-"""Longest wait for a connection or an answer."""
-CONNECTIONS: Final = 64
-QUICKEST, SLOWEST = 0.1, 2.0
-"""Seconds between attempts to reach Redis again."""
-LOOK_SECONDS: Final = 2.0
-"""Seconds between looks at the URL, and at Redis while nobody else asks it."""
-STOP_SECONDS: Final = 2.0
-FAILURES: Final = (redis.RedisError, OSError, TimeoutError)
+_T = TypeVar("_T")
 
-T = TypeVar("T")
+ASK_SECONDS: Final = 0.25
+"""Longest time of one question, connecting included; in a thread, of each of its steps."""
+CONNECTIONS: Final = 64
+"""Most connections of the event loop, and again of the threads."""
+LOOK_SECONDS: Final = 1.0
+"""How often the URL is read again, and Redis is asked although nobody else asks it."""
+STOP_SECONDS: Final = 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Most seconds between attempts to reach Redis again: after the first failure, and after many."""
+_REFUSED_SECONDS: Final = 30.0
+"""How long a refused command is told as trouble."""
+
+_LOST = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.InvalidResponse,
+    OSError,
+    TimeoutError,
+)
+
 log = logs.get()
 
 
-class Away(Exception):  # noqa: N818 - a state and no fault of anybody
-    """Redis cannot be asked at present, or its answer has not come."""
+class RedisAway(Exception):  # noqa: N818 - a state and no fault of anybody
+    """Redis did not say that it has done what it was asked.
+
+    It is away, it refused, or its answer has not come; then it may have done it.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clients:
+    """Two clients of one Redis; redis-py's types say less than they do.
+
+    Attributes:
+        waiting: For the event loop.
+        blocking: For threads.
+    """
+
+    waiting: Any
+    blocking: Any
 
 
 class RedisLink:
-    """One Redis for the event loop and for threads."""
+    """A companion that keeps Redis connected.
+
+    Attributes:
+        name: What `/v1/health` calls it.
+        back: Called in the event loop whenever Redis can be asked again.
+    """
 
     name = "redis"
 
-    def __init__(self, url: Key, seconds: float = SECONDS) -> None:
-        """Connect to nothing yet.
-
-        Args:
-            url: Where the URL comes from; it may change.
-            seconds: Longest wait for a connection or an answer.
-        """
+    def __init__(self, url: Key) -> None:
+        """Connect to nothing yet; `url` is read again and again."""
         self._url = url
-        self._seconds = seconds
         self._used: str | None = None
-        self._waiting: Any = None
-        self._blocking: Any = None
-        self._open = True
+        self._clients: _Clients | None = None
+        self._retired: list[_Clients] = []
+        self._trouble = "It has not been reached yet."
+        self._refused_at = float("-inf")
+        self._refusal = ""
         self._lock = threading.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self.back: list[Callable[[], None]] = []
-        """Called in the event loop when Redis can be asked again."""
 
     @property
-    def is_open(self) -> bool:
-        """Whether it is worth asking."""
-        return self._open
+    def is_there(self) -> bool:
+        """Whether it is asked at present."""
+        return self._clients is not None
 
     def trouble(self) -> str:
-        """Return what does not work; empty if all does."""
-        if self._open:
-            return ""
-        return "It cannot be reached." if self._used else "Its URL is missing."
+        """Return what does not work; no address, no password."""
+        if not self.is_there:
+            return self._trouble
+        recent = time.monotonic() - self._refused_at < _REFUSED_SECONDS
+        return self._refusal if recent else ""
 
     async def start(self) -> None:
-        """Begin to watch over the way."""
+        """Try once, so that the first requests find it; go on in the background."""
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._watch())
+        await self._connect()
+        self._task = asyncio.create_task(self._tend())
 
     async def stop(self) -> None:
         """Close the connections."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=STOP_SECONDS)
-        await self._drop()
+        self._replace(None)
+        await self._bury()
 
-    async def ask(self, question: Callable[[Any], Awaitable[T]]) -> T:
+    async def ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
         """Return what Redis answers to a question by the event loop.
 
+        Args:
+            question: Gets a client (a `redis.asyncio.Redis`).
+
         Raises:
-            Away: It cannot be asked, or its answer has not come; then it may have done it.
+            RedisAway: It is away, did not answer in time, or refused.
         """
-        if not self._open:
-            raise Away
-        try:
-            return await question(self._clients()[0])
-        except FAILURES as error:
-            self._shut(error)
-            raise Away from error
+        with self._asking() as clients:
+            async with asyncio.timeout(ASK_SECONDS):
+                return await question(clients.waiting)
 
-    def ask_in_thread(self, question: Callable[[Any], T]) -> T:
-        """Return what Redis answers to a question by a thread; raises what `ask` raises."""
-        if not self._open:
-            raise Away
-        try:
-            return question(self._clients()[1])
-        except FAILURES as error:
-            self._shut(error)
-            raise Away from error
+    def ask_in_thread(self, question: Callable[[Any], _T]) -> _T:
+        """Return what Redis answers to a question by a thread; raises what `ask` raises.
 
-    def _clients(self) -> tuple[Any, Any]:
-        """Return the clients for the loop and for threads; others when the URL has changed."""
-        url = self._url.read()
-        if url is None:
-            self._used = None
-            raise redis.ConnectionError("the URL is missing")
+        Args:
+            question: Gets a client (a `redis.Redis`).
+        """
+        with self._asking() as clients:
+            return question(clients.blocking)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[_Clients]:
+        clients = self._clients
+        if clients is None:
+            raise RedisAway
+        try:
+            yield clients
+        except _LOST as error:
+            self._lose(clients, error)
+            raise RedisAway from None
+        except exceptions.RedisError as error:
+            self._refused_at = time.monotonic()
+            self._refusal = f"It refuses commands ({_code(error)})."
+            raise RedisAway from None
+
+    def _lose(self, clients: _Clients, error: BaseException) -> None:
+        """Ask nobody until Redis has been reached again; from any thread."""
         with self._lock:
-            if url != self._used:
-                self._waiting, self._blocking = self._connect(url)
-                self._used = url
-            return self._waiting, self._blocking
-
-    def _connect(self, url: str) -> tuple[Any, Any]:
-        """Return new clients; connections of the old ones end when nobody uses them any more."""
-        common = {
-            "socket_timeout": self._seconds,
-            "socket_connect_timeout": self._seconds,
-            "max_connections": CONNECTIONS,
-            "timeout": self._seconds,
-        }
-        try:
-            waiting = redis_asyncio.BlockingConnectionPool.from_url(
-                url, retry=AsyncRetry(NoBackoff(), 0), **common
-            )
-            blocking = redis.BlockingConnectionPool.from_url(
-                url, retry=Retry(NoBackoff(), 0), **common
-            )
-        except ValueError as error:
-            raise redis.ConnectionError("the URL is not one of Redis") from error
-        return redis_asyncio.Redis.from_pool(waiting), redis.Redis.from_pool(blocking)
-
-    def _shut(self, error: Exception) -> None:
-        with self._lock:
-            was, self._open = self._open, False
-        if was:
-            log.warning("redis is away", error=type(error).__name__)
+            if clients is not self._clients:
+                return
+            self._clients = None
+            self._retired.append(clients)
+            self._tell(_what(error))
         if self._loop is not None:
             # A loop that has ended has nobody to tell.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake.set)
+                self._loop.call_soon_threadsafe(self._lost.set)
 
-    async def _watch(self) -> None:
-        """Look at Redis now and then; while it is away, until it is back."""
-        pause = QUICKEST
+    def _tell(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.warning("redis is away", trouble=trouble)
+        self._trouble = trouble
+
+    async def _tend(self) -> None:
+        """Connect again whenever the connection is lost or the URL changes."""
+        failures = 0
         while True:
-            if await self._reach():
-                pause = QUICKEST
-                await self._until(LOOK_SECONDS)
-            else:
-                spread = 1 - random.random() / 2  # noqa: S311 - spreads load, guards nothing
-                await asyncio.sleep(pause * spread)
-                pause = min(SLOWEST, pause * 2)
+            if self.is_there:
+                failures = 0
+                if await self._stays():
+                    continue
+            await self._connect()
+            if not self.is_there:
+                failures += 1
+                jitter = random.random()  # noqa: S311 - it spreads the pods
+                pause = backoff.delay(failures, jitter=jitter, base=FIRST_PAUSE, cap=LONGEST_PAUSE)
+                await asyncio.sleep(pause)
 
-    async def _until(self, seconds: float) -> None:
-        """Wait, though no longer than until somebody has found Redis away."""
-        self._wake.clear()
-        if not self._open:
-            return
+    async def _stays(self) -> bool:
+        """Look at Redis after a moment, or as soon as somebody finds it away.
+
+        Returns:
+            Whether it answers, and its URL is still the same.
+        """
+        self._lost.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-
-    async def _reach(self) -> bool:
-        try:
-            await self._clients()[0].ping()
-        except FAILURES as error:
-            self._shut(error)
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._lost.wait()
+        clients = self._clients
+        if clients is None:
             return False
-        with self._lock:
-            was, self._open = self._open, True
-        if not was:
-            log.info("redis is back")
+        if error := await _failure(clients):
+            self._lose(clients, error)
+            return False
+        return self._url.read() == self._used
+
+    async def _connect(self) -> None:
+        """Take new connections into use, or none where Redis cannot be reached."""
+        await self._bury()
+        clients, trouble = await self._reach()
+        was_there = self._replace(clients)
+        self._tell(trouble)
+        if clients is not None:
+            log.info("redis is there")
             for tell in self.back:
                 tell()
-        return True
+        if was_there:
+            # What was asked of the Redis of the old URL may still be answered.
+            await asyncio.sleep(ASK_SECONDS)
+            await self._bury()
 
-    async def _drop(self) -> None:
-        waiting, blocking = self._waiting, self._blocking
-        self._used = self._waiting = self._blocking = None
-        if waiting is not None:
-            with contextlib.suppress(*FAILURES):
-                await waiting.aclose(close_connection_pool=True)
-        if blocking is not None:
-            blocking.close()
+    async def _reach(self) -> tuple[_Clients | None, str]:
+        """Return clients that Redis answers to, or None and why not."""
+        self._used = self._url.read()
+        if self._used is None:
+            return None, "Its URL is missing."
+        try:
+            clients = _make(self._used)
+            error = await _failure(clients)
+        except (ValueError, TypeError):
+            # redis-py reads some parts of a URL only when it connects.
+            return None, "Its URL cannot be used."
+        if error is None:
+            return clients, ""
+        await _close(clients)
+        return None, _what(error)
+
+    def _replace(self, clients: _Clients | None) -> bool:
+        """Use other clients from now on; return whether there were any before."""
+        with self._lock:
+            before, self._clients = self._clients, clients
+            if before is not None:
+                self._retired.append(before)
+            return before is not None
+
+    async def _bury(self) -> None:
+        """Close what is not used any more; who still waits there is refused at once."""
+        while self._retired:
+            await _close(self._retired.pop())
 
 
-def monotonic_ms() -> int:
-    """Return milliseconds that never jump."""
-    return time.monotonic_ns() // 1_000_000
+def _make(url: str) -> _Clients:
+    common = {
+        "max_connections": CONNECTIONS,
+        "timeout": ASK_SECONDS,
+        "socket_timeout": ASK_SECONDS,
+        "socket_connect_timeout": ASK_SECONDS,
+    }
+    # redis-py's own retries would keep each request waiting for seconds.
+    waiting = redis_asyncio.BlockingConnectionPool.from_url(
+        url, retry=AsyncRetry(NoBackoff(), 0), **common
+    )
+    blocking = redis.BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common)
+    return _Clients(redis_asyncio.Redis.from_pool(waiting), redis.Redis.from_pool(blocking))
+
+
+async def _failure(clients: _Clients) -> Exception | None:
+    """Return why Redis cannot be asked, or None."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            await clients.waiting.ping()
+    except (*_LOST, exceptions.RedisError) as error:
+        return error
+    return None
+
+
+async def _close(clients: _Clients | None) -> None:
+    if clients is None:
+        return
+    with contextlib.suppress(*_LOST, exceptions.RedisError):
+        async with asyncio.timeout(ASK_SECONDS):
+            await clients.waiting.aclose()
+    # A thread that still waits for an answer keeps its connection until its time is over.
+    clients.blocking.connection_pool.disconnect(inuse_connections=False)
+
+
+def _what(error: BaseException) -> str:
+    """Return in our words what is wrong; those of the error may name a host."""
+    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+        return "It refuses the user or the password of its URL."
+    if isinstance(error, exceptions.BusyLoadingError):
+        return "It is loading its data."
+    if isinstance(error, exceptions.ResponseError):
+        return f"It refuses commands ({_code(error)})."
+    return "It does not answer."
+
+
+def _code(error: BaseException) -> str:
+    """Return the word that begins Redis' own errors, such as OOM or READONLY."""
+    word = str(error).partition(" ")[0]
+    return word if word.isalpha() and word.isupper() else type(error).__name__

@@ -110,7 +110,7 @@ async def serve(runtime: Runtime, listen: Listen) -> None:
     )
     await stop.asked.wait()
     await _drain(runtime, public, public_task, _grace(stop, listen))
-    for companion in runtime.health.companions:
+    for companion in reversed(runtime.health.companions):
         await companion.stop()
     ops.should_exit = True
     await ops_task

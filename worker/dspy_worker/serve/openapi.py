@@ -173,7 +173,7 @@ def _health() -> dict[str, Any]:
     )
     return {
         "operationId": "health",
-        "summary": "Tell how the language models are that the program may ask.",
+        "summary": "Tell how the language models are, and what else the worker depends on.",
         "responses": {
             "200": {
                 "description": "While the worker can answer at all.",

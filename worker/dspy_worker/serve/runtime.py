@@ -8,24 +8,17 @@ from typing import TYPE_CHECKING
 
 import dspy
 
-from dspy_worker.cache.shelf import NoShelf
-from dspy_worker.contract import connections
 from dspy_worker.core.limiter import Limits
 from dspy_worker.edge import adapter, engine, keys
 from dspy_worker.edge.attempts import Link
-from dspy_worker.edge.costs import Costs
 from dspy_worker.edge.guard import Guard
-from dspy_worker.edge.local_ledger import LocalLedger
-from dspy_worker.edge.redis_ledger import RedisLedger
-from dspy_worker.edge.redis_link import RedisLink
 from dspy_worker.edge.telemetry import Metrics
 from dspy_worker.edge.till import Till
 from dspy_worker.errors import LoadError
-from dspy_worker.serve import app, feedback, ops, program, seal, usercode
+from dspy_worker.serve import app, feedback, ops, parts, program, seal, usercode
 from dspy_worker.serve.admission import Admission
 from dspy_worker.serve.health import Health
 from dspy_worker.serve.predict import Label, Service
-from dspy_worker.store import wiring
 from dspy_worker.store.notebook import NoNotebook
 
 if TYPE_CHECKING:
@@ -33,10 +26,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from dspy_worker.cache.shelf import Shelf
     from dspy_worker.contract.app import AppDocument
-    from dspy_worker.edge.companion import Companion
-    from dspy_worker.edge.ledger import Ledger
+    from dspy_worker.serve.parts import Parts
     from dspy_worker.serve.program import Program
 
 
@@ -85,30 +76,27 @@ def assemble(document: AppDocument, folders: Folders, lm: dspy.LM | None = None)
     """
     metrics = Metrics(document.name)
     metrics.describe(version(), document.digest)
+    label = _label(document, folders)
+    made = parts.make(document, label.variant, metrics, folders)
     found = {model.name: keys.find(model, folders.keys) for model in document.models}
-    money = _money(document, folders, metrics)
-    links = _links(document, found, metrics, money)
+    links = _links(document, found, metrics, made)
     loaded = load(document, folders, lm or _language_model(document, links), metrics)
-    keeper = wiring.keeper(document, folders.connections, folders.data, metrics.registry)
     health = Health(
         document=document,
         keys=found,
         admission=_admission(document, metrics),
         throttled=metrics.is_throttled,
         guards={name: link.guard for name, link in links.items()},
-        companions=(*money.companions, *_companions(keeper)),
+        companions=made.companions(),
     )
-    label = _label(document, folders)
-    shelf, kept = _shelf(document, label.variant, metrics, folders)
-    health.companions = (*health.companions, *kept)
     sealed = seal.Seal(label, keys.find_token(folders.ops_token), folders.data)
     service = Service(
         program=loaded,
         admission=health.admission,
         metrics=metrics,
         label=label,
-        shelf=shelf,
-        notebook=keeper or NoNotebook(),
+        shelf=made.shelf,
+        notebook=made.store or NoNotebook(),
         may_ask=health.check_keys,
         name=sealed.name,
     )
@@ -164,45 +152,8 @@ def version() -> str:
     return importlib.metadata.version("dspy-operator")
 
 
-def _companions(*parts: Companion | None) -> tuple[Companion, ...]:
-    """Return the parts that there are."""
-    return tuple(part for part in parts if part is not None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Money:
-    """What counts money; `ledger` is None without budgets."""
-
-    costs: Costs
-    ledger: Ledger | None
-    companions: tuple[Companion, ...]
-
-
-def _money(document: AppDocument, folders: Folders, metrics: Metrics) -> _Money:
-    """Return where costs are counted and where budgets are kept."""
-    costs = Costs(metrics.registry, document.name)
-    if not document.budgets:
-        return _Money(costs=costs, ledger=None, companions=())
-    ledger, companions = _ledger(document, folders)
-    costs.show(document.budgets, ledger.sum)
-    return _Money(costs=costs, ledger=ledger, companions=companions)
-
-
-def _ledger(document: AppDocument, folders: Folders) -> tuple[Ledger, tuple[Companion, ...]]:
-    """Return the ledger in Redis; on a laptop that knows none, one of this process."""
-    app = f"{document.namespace}/{document.name}"
-    url = keys.find_url(connections.REDIS, folders.connections)
-    if document.redis is None or (folders.connections is None and url.read() is None):
-        local = LocalLedger(app, folders.data)
-        return local, (local,)
-    link = RedisLink(url)
-    shared = RedisLedger(app, document.budgets, link)
-    # In this order they stop: the last settlements need the link.
-    return shared, (shared, link)
-
-
 def _links(
-    document: AppDocument, found: dict[str, keys.Key], metrics: Metrics, money: _Money
+    document: AppDocument, found: dict[str, keys.Key], metrics: Metrics, made: Parts
 ) -> dict[str, Link]:
     """Return how to reach each model that the program may ask, by its name."""
     return {
@@ -213,7 +164,7 @@ def _links(
             guard=Guard(model, metrics),
             connections=document.serving.concurrency,
             threads=document.serving.threads,
-            till=Till(model, money.costs, money.ledger, document.budgets),
+            till=Till(model, made.costs, made.ledger, document.budgets),
         )
         for model in document.asked()
     }
@@ -231,24 +182,6 @@ def _language_model(document: AppDocument, links: dict[str, Link]) -> dspy.LM:
     except (ValueError, TypeError, dspy.LMError) as error:
         names = ", ".join(links)
         raise LoadError(f"spec.models ({names}) cannot be used: {error}") from error
-
-
-def _shelf(
-    document: AppDocument, variant: str, metrics: Metrics, folders: Folders
-) -> tuple[Shelf, tuple[Companion, ...]]:
-    """Return what keeps answers, and what has to be started for it."""
-    if document.cache is None:
-        return NoShelf(), ()
-    # An app without a cache neither loads nor needs what only the cache does.
-    from dspy_worker.cache import build  # noqa: PLC0415
-    from dspy_worker.edge.redislink import RedisLink  # noqa: PLC0415
-
-    url = keys.find_url(connections.REDIS, folders.connections)
-    # Outside of a cluster the same document works without Redis.
-    wanted = document.redis is not None and (folders.connections or url.read())
-    link = RedisLink(url) if wanted else None
-    cache = build.build(document, variant, metrics.registry, link=link, data=folders.data)
-    return cache.keeper, (link, cache.caretaker) if link else (cache.caretaker,)
 
 
 def _admission(document: AppDocument, metrics: Metrics) -> Admission:

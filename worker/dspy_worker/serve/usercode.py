@@ -86,10 +86,17 @@ def variant(program_digest: str, source_dir: Path | None) -> str:
     Args:
         program_digest: SHA-256 (hex) of the program as the document declares it.
         source_dir: The user's Python files that belong to it, if any do.
+
+    Raises:
+        LoadError: One of them cannot be read.
     """
     summed = hashlib.sha256(program_digest.encode())
     for path in sorted(source_dir.glob("*.py")) if source_dir else ():
-        summed.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        try:
+            summed.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise LoadError(f"{path.name} cannot be read: {why}") from error
     return summed.hexdigest()[:VARIANT_DIGITS]
 
 

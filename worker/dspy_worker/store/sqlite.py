@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import sqlite3
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from dspy_worker.core import search
+from dspy_worker.edge import sqlite_file
 from dspy_worker.errors import BatchRefused, StoreError
 from dspy_worker.store import migrations, sqliterows, sqlitesql, statements
 from dspy_worker.store.database import Counts
@@ -130,7 +130,7 @@ class SQLite:
             raise StoreError("The file of predictions is not open.")
 
         def inside() -> _T:
-            with _transaction(connection):
+            with sqlite_file.transaction(connection):
                 return action(connection)
 
         return await self._run(inside)
@@ -154,7 +154,7 @@ def migrate(connection: sqlite3.Connection, last: int | None = None) -> None:
     Raises:
         StoreError: It is not a file that this version may write to.
     """
-    with _transaction(connection):
+    with sqlite_file.transaction(connection):
         connection.execute(sqlitesql.MIGRATIONS)
         applied = dict(tuple(row) for row in connection.execute(sqlitesql.APPLIED))
         for step in migrations.missing(migrations.known(migrations.SQLITE), applied):
@@ -165,8 +165,6 @@ def migrate(connection: sqlite3.Connection, last: int | None = None) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)  # SQLite's own files beside it take over its mode
     connection = _connect(path)
     try:
         migrate(connection)
@@ -177,26 +175,11 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    connection = sqlite_file.connect(path, busy_seconds=_BUSY_SECONDS)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     return connection
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite has rolled back by itself where the disk was full.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _split(script: str) -> Iterator[str]:
