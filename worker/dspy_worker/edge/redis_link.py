@@ -167,6 +167,12 @@ class RedisLink:
             self._refused_at = time.monotonic()
             self._refusal = f"It refuses commands ({_code(error)})."
             raise RedisAway from None
+        except Exception as error:
+            if clients is self._clients:
+                raise
+            # Given up for the failure of another question, and closed under this one; that fails
+            # in ways of uvloop's own, such as a RuntimeError for a handle that is closed.
+            raise RedisAway from error
 
     def _lose(self, clients: _Clients, error: BaseException) -> None:
         """Ask nobody until Redis has been reached again; from any thread."""
