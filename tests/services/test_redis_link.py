@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,8 @@ async def test_a_question_whose_connection_is_closed_under_it_finds_redis_away(
 
     with pytest.raises(RedisAway):
         await link.ask(closed)
+    while not link.is_there:
+        await asyncio.sleep(0.01)
 
 
 async def test_a_mistake_in_a_question_is_not_taken_for_redis(link: RedisLink) -> None:
