@@ -494,6 +494,29 @@ async def test_a_question_is_answered_although_the_url_changes(redis: RedisProce
         await link.stop()
 
 
+async def test_what_is_under_way_is_answered_although_another_question_is_lost(
+    redis: RedisProcess,
+) -> None:
+    link = LossyLink(FixedKey("URL", redis.url))
+    await link.start()
+    try:
+        asked = [
+            asyncio.create_task(link.ask(lambda client: client.blpop(["nothing"], 0.1)))
+            for _ in range(20)
+        ]
+        with redis.client(decode=True) as client:
+            while int(client.info("clients")["blocked_clients"]) < len(asked):
+                await asyncio.sleep(0)
+        link.lose()
+        with pytest.raises(RedisAway):
+            await link.ask(lambda client: client.ping())
+
+        assert await asyncio.gather(*asked) == [None] * len(asked)
+        await until_there(link)
+    finally:
+        await link.stop()
+
+
 async def test_redis_is_found_away_although_nobody_asks(redis: RedisProcess) -> None:
     link = RedisLink(FixedKey("URL", redis.url))
     await link.start()
