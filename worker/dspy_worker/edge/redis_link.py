@@ -126,14 +126,14 @@ class RedisLink:
 
     async def stop(self) -> None:
         """Close the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=STOP_SECONDS)
-        if self._burials:
-            await asyncio.wait(self._burials, timeout=STOP_SECONDS)
+        tasks = [self._task, *self._burials] if self._task is not None else []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
         self._replace(None)
-        for clients in self._retired:
-            await _close(clients)
+        while self._retired:
+            await _close(self._retired.pop())
 
     async def ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
         """Return what Redis answers to a question by the event loop.
@@ -295,8 +295,10 @@ async def _close_later(clients: _Clients) -> None:
 
     A connection that is closed under a question makes redis-py raise whatever it stumbles over.
     """
-    await asyncio.sleep(2 * ASK_SECONDS)
-    await _close(clients)
+    try:
+        await asyncio.sleep(2 * ASK_SECONDS)
+    finally:
+        await _close(clients)
 
 
 async def _close(clients: _Clients) -> None:
