@@ -10,14 +10,16 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from devcluster.progress import Progress
+
+_T = TypeVar("_T")
 
 
 def unpack(progress: Progress, cache: Path, package: str, *, libraries: bool) -> Path:
@@ -49,6 +51,29 @@ def unpack(progress: Progress, cache: Path, package: str, *, libraries: bool) ->
         # A rename is atomic: nobody ever runs half a program.
         (folder / "root").rename(target)
     return target
+
+
+def found_or_unpacked(
+    progress: Progress, cache: Path, package: str, find: Callable[[Path], _T | None]
+) -> _T:
+    """Return a program that needs libraries; unpack its package when it is missing.
+
+    Args:
+        progress: Where to tell.
+        cache: Folder for what outlives a checkout.
+        package: Name of the package.
+        find: Looks for the program, in the cache too.
+
+    Raises:
+        DevclusterError: There is no apt, or it failed.
+    """
+    found = find(cache)
+    if found is None:
+        unpack(progress, cache, package, libraries=True)
+        found = find(cache)
+    if found is None:
+        raise DevclusterError(f"Debian's {package} does not hold what belongs into it")
+    return found
 
 
 def _command(package: str, folder: Path, *, libraries: bool) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devcluster import debian
-from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
     from devcluster.progress import Progress
@@ -80,14 +79,7 @@ def ensure(progress: Progress, cache: Path) -> PostgresServer:
     Raises:
         DevclusterError: There is no apt, or it failed.
     """
-    found = find(cache)
-    if found:
-        return found
-    debian.unpack(progress, cache, _PACKAGE, libraries=True)
-    unpacked = find(cache)
-    if unpacked is None:
-        raise DevclusterError("Debian's package holds no postgres")
-    return unpacked
+    return debian.found_or_unpacked(progress, cache, _PACKAGE, find)
 
 
 def _newest(folder: Path) -> Path | None:

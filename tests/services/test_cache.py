@@ -108,7 +108,12 @@ def test_an_equal_question_is_answered_from_memory_and_says_so(pods: Pods) -> No
     assert "cached" not in first.json()
     assert second.json()["prediction"] == first.json()["prediction"] == {"label": "animal"}
     assert second.json()["cached"]["level"] == "memory"
-    assert second.json()["usage"] == {"inputTokens": 0, "outputTokens": 0, "calls": 0}
+    assert second.json()["usage"] == {
+        "inputTokens": 0,
+        "outputTokens": 0,
+        "calls": 0,
+        "costUsd": "0",
+    }
     assert re.fullmatch(r"dspy-worker; hit; ttl=\d+; detail=memory", second.headers["cache-status"])
     assert int(second.headers["age"]) >= 0
     assert pods.lm.stats()["calls"] == 1

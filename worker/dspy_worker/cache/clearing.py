@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from dspy_worker.cache.metrics import CacheMetrics
 from dspy_worker.cache.shared import Shared
 from dspy_worker.core import cachekey, generation
 from dspy_worker.core.shelflife import ShelfLife
+from dspy_worker.edge import clock
 from dspy_worker.edge.redis_link import RedisAway, RedisLink
 from dspy_worker.errors import LoadError
 
@@ -92,4 +92,4 @@ def _on_disk(file: DiskFile, wish: Wish) -> int:
 
 
 def _mark(before: str) -> str:
-    return generation.mark(time.time_ns() // 1_000_000, secrets.token_hex(4), before)
+    return generation.mark(clock.unix_ms(), secrets.token_hex(4), before)

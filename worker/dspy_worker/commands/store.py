@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,7 +16,7 @@ from dspy_worker.contract import connections
 from dspy_worker.core import notes
 from dspy_worker.core.notes import Erasure
 from dspy_worker.core.search import Query
-from dspy_worker.edge import keys
+from dspy_worker.edge import clock, keys
 from dspy_worker.errors import LoadError, StoreError
 from dspy_worker.serve import files
 from dspy_worker.store import backup, dataset, reads, report, source
@@ -175,7 +174,7 @@ def erase(
         erasure = Erasure(
             subject_sha256=notes.subject_sha256(subject),
             tenant=tenant,
-            unix_ms=time.time_ns() // 1_000_000,
+            unix_ms=clock.unix_ms(),
         )
         return asdict(await database.erase(erasure, subject))
 

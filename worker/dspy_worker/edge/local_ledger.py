@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 from dspy_worker.core import period
 from dspy_worker.core.book import Account, Book
-from dspy_worker.edge import ledger, logs, sqlite_file
+from dspy_worker.edge import clock, ledger, logs, sqlite_file
 from dspy_worker.edge.ledger import Hold, Sum, Verdict, Wish
 
 if TYPE_CHECKING:
@@ -34,26 +33,23 @@ CREATE TABLE IF NOT EXISTS held (
 log = logs.get()
 
 
-def unix_ms() -> int:
-    """Return the present in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 class LocalLedger:
     """Accounts of this process, in memory and in a file."""
 
     name = "budgets"
 
-    def __init__(self, app: str, folder: Path | None, clock: Callable[[], int] = unix_ms) -> None:
+    def __init__(
+        self, app: str, folder: Path | None, time: Callable[[], int] = clock.unix_ms
+    ) -> None:
         """Read what an earlier process has left.
 
         Args:
             app: NAMESPACE/NAME of the app.
             folder: Where the file is; None keeps nothing.
-            clock: Returns milliseconds since 1970.
+            time: Returns milliseconds since 1970.
         """
         self._app = app
-        self._clock = clock
+        self._time = time
         self._book = Book()
         self._lock = threading.Lock()
         self._swept = 0
@@ -80,7 +76,7 @@ class LocalLedger:
 
     def reserve_in_thread(self, wish: Wish) -> Verdict:
         """Set money aside; for threads."""
-        now = self._clock()
+        now = self._time()
         return self.reserve_at(wish, ledger.spots(self._app, wish.claims, now), now)
 
     def reserve_at(
@@ -107,7 +103,7 @@ class LocalLedger:
 
     def settle(self, hold: Hold, cost: int) -> None:
         """Put the real cost in the place of a hold."""
-        keys, now = [spot.key for spot in hold.spots], self._clock()
+        keys, now = [spot.key for spot in hold.spots], self._time()
         with self._lock:
             self._book.settle(hold.name, keys, amount=hold.amount, cost=cost)
             self._book.expire(keys, now)
@@ -115,7 +111,7 @@ class LocalLedger:
 
     def sum(self, budget: Budget) -> Sum:
         """Return what a budget's accounts hold."""
-        now = self._clock()
+        now = self._time()
         span = period.span(budget.period, now)
         total = ledger.total(self._app, budget, span)
         with self._lock:

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import itertools
 import threading
-import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, replace
@@ -23,9 +22,9 @@ from typing import TYPE_CHECKING, Final
 
 from dspy_worker.core import period
 from dspy_worker.core.book import Line, Outcome
-from dspy_worker.edge import ledger, logs
+from dspy_worker.edge import clock, ledger, logs
 from dspy_worker.edge.ledger import Claim, Hold, Sum, Verdict
-from dspy_worker.edge.local_ledger import LocalLedger, unix_ms
+from dspy_worker.edge.local_ledger import LocalLedger
 from dspy_worker.edge.redis_link import RedisAway
 from dspy_worker.edge.scripts import Script
 from dspy_worker.errors import BudgetUnavailable
@@ -91,7 +90,7 @@ class RedisLedger:
         self._budgets = tuple(budgets)
         self._link = link
         self._scripts = {name: Script(name) for name in ("reserve", "settle", "post")}
-        self._offset = unix_ms() - _monotonic_ms()
+        self._offset = clock.unix_ms() - clock.monotonic_ms()
         self._known: dict[str, _Account] = {}
         self._totals: dict[str, tuple[int, int]] = {}
         self._spare = self._new_spare()
@@ -109,7 +108,7 @@ class RedisLedger:
 
     def now(self) -> int:
         """Return the time that Redis has, in milliseconds since 1970."""
-        return _monotonic_ms() + self._offset
+        return clock.monotonic_ms() + self._offset
 
     async def start(self) -> None:
         """Begin to send settlements and to look at the sums."""
@@ -200,7 +199,7 @@ class RedisLedger:
     def _read(self, answer: Sequence[bytes], hold: Hold, wish: Wish) -> Verdict | None:
         """Return what an answer means; None if Redis is in another period than was named."""
         status, place, now = answer[0].decode(), int(answer[1]), int(answer[2])
-        self._offset = now - _monotonic_ms()
+        self._offset = now - clock.monotonic_ms()
         if status == "turned":
             return None
         accounts = _accounts(answer[3:])
@@ -371,11 +370,6 @@ class RedisLedger:
                 lambda client, t=total: client.hmget(t, "spent", "reserved")  # type: ignore[misc]
             )
             self._totals[total] = (int(found[0] or 0), int(found[1] or 0))
-
-
-def _monotonic_ms() -> int:
-    """Return milliseconds that never jump."""
-    return time.monotonic_ns() // 1_000_000
 
 
 def _keys(spots: Iterable[Spot]) -> list[str]:

@@ -7,7 +7,6 @@ any pod takes feedback, also while the store is away and before the prediction h
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from cachetools import LRUCache
 from prometheus_client import Counter, Histogram
 
 from dspy_worker.core.answer import FeedbackRecord
+from dspy_worker.edge import clock
 from dspy_worker.errors import FeedbackInvalid, PredictionUnknown
 from dspy_worker.serve import failures, opinion, schema
 
@@ -109,7 +109,7 @@ class Desk:
         return FeedbackRecord(
             id=name(said),
             prediction_id=said.prediction_id,
-            unix_ms=time.time_ns() // 1_000_000,
+            unix_ms=clock.unix_ms(),
             app=self.service.label.app,
             variant=found.variant,
             tenant=origin.tenant,

@@ -16,6 +16,7 @@ from dspy_worker.contract import money
 from dspy_worker.core import ids
 from dspy_worker.core.answer import Record
 from dspy_worker.edge import call as calls
+from dspy_worker.edge import clock
 from dspy_worker.errors import DeadlineExceeded, LMAnswerUnusable, ProgramRaised, WorkerError
 from dspy_worker.serve import failures, schema
 from dspy_worker.store.notebook import NoNotebook
@@ -173,7 +174,7 @@ class Service:
         if self.notebook.takes:
             record = Record(
                 id=name,
-                unix_ms=time.time_ns() // 1_000_000,
+                unix_ms=clock.unix_ms(),
                 app=self.label.app,
                 variant=self.label.variant,
                 request_id=call.origin.request_id,
@@ -278,4 +279,4 @@ def _is_cancelled() -> bool:
 
 def new_id() -> str:
     """Return a new name for a request or prediction."""
-    return ids.uuid7(time.time_ns() // 1_000_000, random.getrandbits(ids.RANDOM_BITS))
+    return ids.uuid7(clock.unix_ms(), random.getrandbits(ids.RANDOM_BITS))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dspy_worker.core import backoff, notes
-from dspy_worker.edge import logs
+from dspy_worker.edge import clock, logs
 from dspy_worker.errors import BatchRefused, StoreError
 from dspy_worker.store import database as databases
 from dspy_worker.store import journal as journals
@@ -186,7 +186,7 @@ class Keeper:
         retention = self._retention
         if retention.days and self._is_due(retention.every_seconds, self._swept_at):
             self._swept_at = time.monotonic()
-            await sweep(database, retention, time.time_ns() // 1_000_000)
+            await sweep(database, retention, clock.unix_ms())
 
     def _is_due(self, seconds: float, since: float) -> bool:
         return time.monotonic() - since >= seconds
