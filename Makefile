@@ -34,9 +34,10 @@ cluster-down: install ## Remove the cluster that this checkout started, complete
 bench: install ## Ratios against baselines measured in the same run; takes about an hour
 	@$(BIN)/python -m bench
 
-chaos: install ## The operator under more than a thousand faults, one by one, and ten minutes without an API server; thousands of odd requests to workers
+chaos: install ## The operator under more than a thousand faults, one by one, and ten minutes without an API server; workers without what they depend on, and with thousands of odd requests
 	@$(BIN)/python -m faults
 	@OUTAGE_SECONDS=600 $(BIN)/pytest -q tests/cluster/test_operator_api.py -k server_that_is_away
+	@OUTAGE_SECONDS=30 $(BIN)/pytest -q -s tests/services/test_outages.py
 	@OPENAPI_FUZZ_EXAMPLES=200 $(BIN)/pytest -q tests/services/test_openapi_fuzz.py
 
 format: install ## Format the code

@@ -15,6 +15,7 @@ from bench.machine import ROOT, CannotMeasureError
 BENCHMARKS = {
     "worker": "bench.worker",
     "cache": "bench.cache",
+    "soak": "bench.soak",
     "operator": "bench.operator_load",
     "scale": "bench.operator_scale",
     "endurance": "bench.operator_endurance",

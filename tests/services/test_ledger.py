@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from dspy_worker.contract.budgets import Budget
 from dspy_worker.core.book import Book, Entry
-from dspy_worker.edge import ledger, redis_ledger
+from dspy_worker.edge import ledger, redis_ledger, redis_link
 from dspy_worker.edge.keys import FixedKey
 from dspy_worker.edge.ledger import Claim, Hold, Wish
 from dspy_worker.edge.redis_ledger import RedisLedger
@@ -490,6 +490,28 @@ async def test_a_question_is_answered_although_the_url_changes(redis: RedisProce
         while not came_back.is_set():
             assert await link.ask(lambda client: client.ping())
         assert await link.ask(lambda client: client.client_getname()) == "changed"
+    finally:
+        await link.stop()
+
+
+async def test_what_is_under_way_is_answered_although_another_question_is_lost(
+    redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = LossyLink(FixedKey("URL", redis.url))
+    await link.start()
+    monkeypatch.setattr(redis_link, "ASK_SECONDS", 20.0)
+    try:
+        asked = asyncio.create_task(link.ask(lambda client: client.blpop(["list"], 0)))
+        with redis.client(decode=True) as client:
+            while not int(client.info("clients")["blocked_clients"]):
+                await asyncio.sleep(0.01)
+            link.lose()
+            with pytest.raises(RedisAway):
+                await link.ask(lambda client: client.ping())
+            await until_there(link)
+            client.rpush("list", "value")
+
+        assert tuple(await asked) == (b"list", b"value")
     finally:
         await link.stop()
 

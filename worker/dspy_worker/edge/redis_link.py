@@ -103,6 +103,7 @@ class RedisLink:
         self._lost = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._burials: set[asyncio.Task[None]] = set()
         self.back: list[Callable[[], None]] = []
 
     @property
@@ -125,11 +126,14 @@ class RedisLink:
 
     async def stop(self) -> None:
         """Close the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=STOP_SECONDS)
+        tasks = [self._task, *self._burials] if self._task is not None else []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
         self._replace(None)
-        await self._bury()
+        while self._retired:
+            await _close(self._retired.pop())
 
     async def ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
         """Return what Redis answers to a question by the event loop.
@@ -167,6 +171,12 @@ class RedisLink:
             self._refused_at = time.monotonic()
             self._refusal = f"It refuses commands ({_code(error)})."
             raise RedisAway from None
+        except Exception as error:
+            if clients is self._clients:
+                raise
+            # Given up for the failure of another question, and closed under this one; that fails
+            # in ways of uvloop's own, such as a RuntimeError for a handle that is closed.
+            raise RedisAway from error
 
     def _lose(self, clients: _Clients, error: BaseException) -> None:
         """Ask nobody until Redis has been reached again; from any thread."""
@@ -221,18 +231,14 @@ class RedisLink:
 
     async def _connect(self) -> None:
         """Take new connections into use, or none where Redis cannot be reached."""
-        await self._bury()
         clients, trouble = await self._reach()
-        was_there = self._replace(clients)
+        self._replace(clients)
+        self._bury()
         self._tell(trouble)
         if clients is not None:
             log.info("redis is there")
             for tell in self.back:
                 tell()
-        if was_there:
-            # What was asked of the Redis of the old URL may still be answered.
-            await asyncio.sleep(ASK_SECONDS)
-            await self._bury()
 
     async def _reach(self) -> tuple[_Clients | None, str]:
         """Return clients that Redis answers to, or None and why not."""
@@ -250,18 +256,19 @@ class RedisLink:
         await _close(clients)
         return None, _what(error)
 
-    def _replace(self, clients: _Clients | None) -> bool:
-        """Use other clients from now on; return whether there were any before."""
+    def _replace(self, clients: _Clients | None) -> None:
+        """Use other clients from now on."""
         with self._lock:
             before, self._clients = self._clients, clients
             if before is not None:
                 self._retired.append(before)
-            return before is not None
 
-    async def _bury(self) -> None:
-        """Close what is not used any more; who still waits there is refused at once."""
+    def _bury(self) -> None:
+        """Let clients be closed that are not used any more."""
         while self._retired:
-            await _close(self._retired.pop())
+            task = asyncio.create_task(_close_later(self._retired.pop()))
+            self._burials.add(task)
+            task.add_done_callback(self._burials.discard)
 
 
 def _make(url: str) -> _Clients:
@@ -289,9 +296,18 @@ async def _failure(clients: _Clients) -> Exception | None:
     return None
 
 
-async def _close(clients: _Clients | None) -> None:
-    if clients is None:
-        return
+async def _close_later(clients: _Clients) -> None:
+    """Close clients when all that they were asked is answered, or its time is over.
+
+    A connection that is closed under a question makes redis-py raise whatever it stumbles over.
+    """
+    try:
+        await asyncio.sleep(2 * ASK_SECONDS)
+    finally:
+        await _close(clients)
+
+
+async def _close(clients: _Clients) -> None:
     with contextlib.suppress(*_LOST, exceptions.RedisError):
         async with asyncio.timeout(ASK_SECONDS):
             await clients.waiting.aclose()
