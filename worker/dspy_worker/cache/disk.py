@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dspy_worker.cache.diskfile import DiskFile, DiskTrouble
 from dspy_worker.core import envelope
-from dspy_worker.edge import logs
+from dspy_worker.edge import logs, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -168,7 +168,7 @@ class Disk:
         future = asyncio.get_running_loop().run_in_executor(self._thread, step, self._file)
         future.add_done_callback(self._came_back)
         try:
-            async with asyncio.timeout(seconds):
+            async with patience.within(seconds):
                 return await asyncio.shield(future)
         except TimeoutError:
             self._metrics.errors[LEVEL].inc()

@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dspy_worker.core import backoff
-from dspy_worker.edge import logs
+from dspy_worker.edge import logs, patience
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -145,7 +145,7 @@ class RedisLink:
             RedisAway: It is away, did not answer in time, or refused.
         """
         with self._asking() as clients:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with patience.within(ASK_SECONDS):
                 return await question(clients.waiting)
 
     def ask_in_thread(self, question: Callable[[Any], _T]) -> _T:
@@ -272,24 +272,31 @@ class RedisLink:
 
 
 def _make(url: str) -> _Clients:
-    common = {
-        "max_connections": CONNECTIONS,
-        "timeout": ASK_SECONDS,
-        "socket_timeout": ASK_SECONDS,
-        "socket_connect_timeout": ASK_SECONDS,
-    }
-    # redis-py's own retries would keep each request waiting for seconds.
+    # redis-py's own retries would keep each request waiting for seconds. Its own limits are for
+    # threads only: those of the event loop would count the loop's lateness as that of Redis.
     waiting = redis_asyncio.BlockingConnectionPool.from_url(
-        url, retry=AsyncRetry(NoBackoff(), 0), **common
+        url,
+        max_connections=CONNECTIONS,
+        timeout=None,
+        socket_timeout=None,
+        socket_connect_timeout=None,
+        retry=AsyncRetry(NoBackoff(), 0),
     )
-    blocking = redis.BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common)
+    blocking = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=ASK_SECONDS,
+        socket_timeout=ASK_SECONDS,
+        socket_connect_timeout=ASK_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
     return _Clients(redis_asyncio.Redis.from_pool(waiting), redis.Redis.from_pool(blocking))
 
 
 async def _failure(clients: _Clients) -> Exception | None:
     """Return why Redis cannot be asked, or None."""
     try:
-        async with asyncio.timeout(ASK_SECONDS):
+        async with patience.within(ASK_SECONDS):
             await clients.waiting.ping()
     except (*_LOST, exceptions.RedisError) as error:
         return error
