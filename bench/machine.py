@@ -76,6 +76,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
+def everybody_on(core: int) -> Iterator[None]:
+    """Keep what is started here away from the worker's core, which is named for it alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def running(
     command: Sequence[str | Path],
     core: int,

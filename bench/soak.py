@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import statistics
 import sys
@@ -20,12 +19,11 @@ import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bench import machine
 from bench.machine import LOAD_CORE, SERVER_CORE, Target
 from bench.servers import worker
-from tests import postgres_process, redis_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +57,7 @@ def run() -> str:
     """Measure, and return the table in Markdown."""
     machine.check()
     wanted = int(os.environ.get("BENCH_SOAK_REQUESTS", f"{REQUESTS}"))
-    with _everybody_on(LOAD_CORE), _subject() as (pid, ops, target):
+    with machine.everybody_on(LOAD_CORE), _subject() as (pid, ops, target):
         samples = _soak(wanted, target, lambda: _look(pid, ops))
     return report(wanted, samples)
 
@@ -130,30 +128,16 @@ def _look(pid: int, ops: str) -> Sample:
 
 
 @contextlib.contextmanager
-def _everybody_on(core: int) -> Iterator[None]:
-    """Keep what is started here away from the worker's core, which is named for it alone."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextlib.contextmanager
 def _subject() -> Iterator[tuple[int, str, Target]]:
     """Run the worker and what it needs; yield its process, its ops address and where to ask."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         lm = stack.enter_context(_lm())
-        redis = stack.enter_context(redis_process.running())
-        postgres = stack.enter_context(postgres_process.running())
-        app = folder / "app.json"
-        app.write_text(json.dumps(document(lm)), encoding="utf-8")
+        environ = stack.enter_context(worker.services())
+        app = worker.write(folder, document(lm))
         port, ops = machine.free_port(), machine.free_port()
         ports = ["--host", "127.0.0.1", "--port", f"{port}", "--ops-port", f"{ops}"]
         command = [COMMAND, "serve", app, *ports, "--data-dir", f"{folder}/data"]
-        environ = {"DSPY_URL_REDIS": redis.url, "DSPY_URL_POSTGRES": postgres.new_database()}
         process = stack.enter_context(machine.running(command, SERVER_CORE, environ))
         rest = "x" * QUESTION_BYTES
         target = Target(
@@ -173,21 +157,9 @@ def _lm() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
-def document(lm: str) -> dict[str, object]:
-    """Return the benchmark's app with all that may keep something."""
+def document(lm: str) -> dict[str, Any]:
+    """Return the benchmark's app with little memory for answers, which is full before long."""
     app = worker.everything_on(lm)
-    spec = cast("dict[str, Any]", app["spec"])
-    priced = {"price": {"inputPerMillion": "1", "outputPerMillion": "2"}, "maxTokens": 500}
-    return app | {
-        "spec": spec
-        | {
-            "models": [model | priced for model in spec["models"]],
-            "redis": {"urlSecretRef": {"name": "redis"}},
-            "cache": {"memoryBytes": 1 << 20, "diskBytes": 64 << 20},
-            "store": {
-                "postgres": {"urlSecretRef": {"name": "postgres"}},
-                "spoolBytes": 1 << 30,
-            },
-            "budgets": [{"name": "month", "limit": "1000000", "period": "Month"}],
-        }
-    }
+    app["spec"]["cache"]["memoryBytes"] = 1 << 20
+    app["spec"]["store"]["spoolBytes"] = 1 << 30
+    return app

@@ -36,8 +36,8 @@ def start(site: Site) -> Iterator[Subject]:
 @contextlib.contextmanager
 def start_own(site: Site) -> Iterator[Subject]:
     """Run the loop with the program and the LM as the worker makes them."""
-    app = worker.write(site.folder, site.lm_url)
-    with worker.services() as environ, _loop([sys.executable, LOOP, app], environ) as subject:
+    app = worker.write(site.folder, worker.program_only(site.lm_url))
+    with _loop([sys.executable, LOOP, app], {}) as subject:
         yield subject
 
 
