@@ -49,7 +49,7 @@ def app(name: str = "tickets", **spec: object) -> dict[str, Any]:
     return made
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 15) -> float:
+def until(true: Callable[[], Any], what: str, seconds: float = 60) -> float:
     """Wait until something holds; return the seconds it took."""
     started = time.monotonic()
     while not true():
